@@ -1,0 +1,1 @@
+//! The Hawser daemon and command line.

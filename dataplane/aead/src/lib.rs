@@ -1,0 +1,1 @@
+//! ESP ciphers over batches of packets.

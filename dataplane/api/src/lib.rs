@@ -1,0 +1,1 @@
+//! Messages between the control process and the data plane.

@@ -1,0 +1,1 @@
+//! Packet parsing, lookup and rewriting as pure functions.

@@ -1,0 +1,1 @@
+//! The Hawser packet path and its process.

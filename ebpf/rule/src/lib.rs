@@ -1,0 +1,1 @@
+//! The rule which packets are Hawser's, for kernel and user space.

@@ -1,0 +1,1 @@
+//! Loads the XDP program and owns its maps.

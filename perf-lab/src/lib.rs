@@ -1,0 +1,1 @@
+//! Network labs in namespaces: topologies, traffic, measurements.
