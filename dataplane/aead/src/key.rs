@@ -1,0 +1,183 @@
+//! Keys of a security association, one type per direction.
+
+use crate::cbc::{CbcOpener, CbcSealer};
+use crate::gcm::GcmKey;
+use crate::packet::Packet;
+use crate::rung::Rung;
+use crate::sequence::{Counter, KeyId, SequenceBlock};
+use crate::suite::Suite;
+
+/// Why a key could not be made.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The caller passed key material of the wrong length.
+    #[error("{suite} takes {expected} bytes of key material (cipher key, then {second}), got {got}",
+            second = if suite.is_gcm() { "4 bytes of salt" } else { "integrity key" })]
+    Length {
+        /// The suite the key was meant for.
+        suite: Suite,
+        /// Bytes it takes.
+        expected: usize,
+        /// Bytes that were passed.
+        got: usize,
+    },
+    /// The first sequence number is 0, or does not fit the sequence number's width.
+    #[error("first sequence number {0} is out of range: 1 to 2^32-1, or below 2^64-2^48 with ESN")]
+    FirstSequence(u64),
+    /// The operating system gave no random bytes for the secret behind the CBC IVs.
+    #[error("the operating system gave no random bytes: {0}")]
+    Random(String),
+}
+
+/// The outbound key of a security association: seals packets, and hands out the sequence
+/// numbers to seal them with. Shared by all workers.
+pub struct SealingKey {
+    pub(crate) cipher: Sealer,
+    suite: Suite,
+    counter: Counter,
+}
+
+pub(crate) enum Sealer {
+    Gcm(GcmKey),
+    Cbc(Box<CbcSealer>),
+}
+
+impl SealingKey {
+    /// `key_material` is [`Suite::key_len`] bytes; `first` is the next sequence number to use
+    /// (1 for a fresh key); `limit` the last one, which is never more than 2^32-1 without `esn`.
+    ///
+    /// Two keys made of the same material repeat nonces: a key that moves (restart, hand-over)
+    /// must start with a `first` beyond everything used.
+    pub fn new(
+        suite: Suite,
+        key_material: &[u8],
+        esn: bool,
+        first: u64,
+        limit: u64,
+    ) -> Result<Self, KeyError> {
+        Self::on_rung(crate::rung(), suite, key_material, esn, first, limit)
+    }
+
+    /// As [`new`](Self::new), on a given rung: for tests and comparisons.
+    /// A rung this processor cannot run falls to the next one it can.
+    pub fn on_rung(
+        rung: Rung,
+        suite: Suite,
+        key_material: &[u8],
+        esn: bool,
+        first: u64,
+        limit: u64,
+    ) -> Result<Self, KeyError> {
+        let (cipher_key, rest) = split(suite, key_material)?;
+        let counter = Counter::new(esn, first, limit).ok_or(KeyError::FirstSequence(first))?;
+        let cipher = if suite.is_gcm() {
+            Sealer::Gcm(GcmKey::new(rung, cipher_key, rest, esn))
+        } else {
+            Sealer::Cbc(Box::new(CbcSealer::new(suite, cipher_key, rest, esn)?))
+        };
+        Ok(Self {
+            cipher,
+            suite,
+            counter,
+        })
+    }
+
+    /// Takes `n` consecutive sequence numbers by one atomic addition; `None` when they would
+    /// pass the limit. The at most `n - 1` numbers left below the limit are then given up.
+    #[inline]
+    pub fn reserve(&self, n: u32) -> Option<SequenceBlock> {
+        self.counter.reserve(n)
+    }
+
+    /// Changes the last sequence number that may be used. The hard limit stays.
+    pub fn set_limit(&self, limit: u64) {
+        self.counter.set_limit(limit);
+    }
+
+    /// The next sequence number to be given out; beyond the limit when it was reached.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.counter.next()
+    }
+
+    /// The suite the key was made for.
+    #[must_use]
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    pub(crate) fn id(&self) -> KeyId {
+        self.counter.owner()
+    }
+
+    /// Seals packets of this key, whose lengths were checked.
+    #[inline]
+    pub(crate) fn seal_run(&self, packets: &mut [Packet<'_>]) {
+        match &self.cipher {
+            Sealer::Gcm(key) => key.seal(packets),
+            Sealer::Cbc(key) => key.seal(packets),
+        }
+    }
+}
+
+/// The inbound key of a security association. Shared by all workers.
+pub struct OpeningKey {
+    cipher: Opener,
+    suite: Suite,
+}
+
+enum Opener {
+    Gcm(GcmKey),
+    Cbc(Box<CbcOpener>),
+}
+
+impl OpeningKey {
+    /// `key_material` is [`Suite::key_len`] bytes.
+    pub fn new(suite: Suite, key_material: &[u8], esn: bool) -> Result<Self, KeyError> {
+        Self::on_rung(crate::rung(), suite, key_material, esn)
+    }
+
+    /// As [`new`](Self::new), on a given rung: for tests and comparisons.
+    /// A rung this processor cannot run falls to the next one it can.
+    pub fn on_rung(
+        rung: Rung,
+        suite: Suite,
+        key_material: &[u8],
+        esn: bool,
+    ) -> Result<Self, KeyError> {
+        let (cipher_key, rest) = split(suite, key_material)?;
+        let cipher = if suite.is_gcm() {
+            Opener::Gcm(GcmKey::new(rung, cipher_key, rest, esn))
+        } else {
+            Opener::Cbc(Box::new(CbcOpener::new(suite, cipher_key, rest, esn)))
+        };
+        Ok(Self { cipher, suite })
+    }
+
+    /// The suite the key was made for.
+    #[must_use]
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Opens packets of this key, whose lengths were checked. Bit `i` of the answer says that
+    /// packet `i` is authentic; the payload of every other packet is zeroed.
+    #[inline]
+    pub(crate) fn open_run(&self, packets: &mut [Packet<'_>]) -> u64 {
+        match &self.cipher {
+            Opener::Gcm(key) => key.open(packets),
+            Opener::Cbc(key) => key.open(packets),
+        }
+    }
+}
+
+fn split(suite: Suite, key_material: &[u8]) -> Result<(&[u8], &[u8]), KeyError> {
+    if key_material.len() != suite.key_len() {
+        return Err(KeyError::Length {
+            suite,
+            expected: suite.key_len(),
+            got: key_material.len(),
+        });
+    }
+    Ok(key_material.split_at(suite.cipher_key_len()))
+}
