@@ -34,5 +34,5 @@ pub use stats::{
 };
 pub use tables::{
     Attachment, Ceiling, Dscp, Encapsulation, InboundSa, Member, Neighbour, NextHop, OutboundSa,
-    OuterDf, Route, Selector, Tunnel, Update,
+    OuterDf, Route, Selectors, TrafficSelector, Tunnel, Update,
 };

@@ -160,19 +160,25 @@ pub struct Tunnel {
     pub ceiling: Ceiling,
 }
 
-/// A traffic selector pair (RFC 7296, section 3.13.1) seen from one direction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Selector {
-    /// Source addresses, first and last, of one family.
-    pub source: (IpAddr, IpAddr),
-    /// Destination addresses, first and last, of the same family.
-    pub destination: (IpAddr, IpAddr),
+/// One side of the traffic that an SA carries (RFC 7296, section 3.13.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficSelector {
+    /// First and last address, of one family.
+    pub addresses: (IpAddr, IpAddr),
     /// IP protocol, 0 for any.
     pub protocol: u8,
-    /// Source ports, first and last; (0, 65535) for any.
-    pub source_ports: (u16, u16),
-    /// Destination ports, first and last; (0, 65535) for any.
-    pub destination_ports: (u16, u16),
+    /// First and last port as on the wire: (0, 65535) for any, (65535, 0) for opaque.
+    pub ports: (u16, u16),
+}
+
+/// The traffic selectors of an SA: a packet matches when one of each side does. An empty side
+/// means everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selectors {
+    /// Our site's side.
+    pub local: Vec<TrafficSelector>,
+    /// The peer's side.
+    pub remote: Vec<TrafficSelector>,
 }
 
 /// An SA for sending.
@@ -188,8 +194,8 @@ pub struct OutboundSa {
     pub key: Secret,
     /// Extended sequence numbers (RFC 4303, section 2.2.1).
     pub esn: bool,
-    /// Traffic selectors of what may be sent; empty means everything.
-    pub selectors: Vec<Selector>,
+    /// What may be sent.
+    pub selectors: Selectors,
 }
 
 /// An SA for receiving.
@@ -207,8 +213,8 @@ pub struct InboundSa {
     pub esn: bool,
     /// Replay window in packets, 64 to 4096.
     pub replay_window: u32,
-    /// Traffic selectors of what may arrive; empty means everything.
-    pub selectors: Vec<Selector>,
+    /// What may arrive.
+    pub selectors: Selectors,
 }
 
 /// A member of a next-hop group.
