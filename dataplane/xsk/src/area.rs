@@ -9,6 +9,7 @@ use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::audit::{Audit, Place};
 
@@ -28,6 +29,9 @@ pub(crate) struct Area {
     commons: Mutex<Vec<u32>>,
     /// Length of `commons`, readable without the lock: an empty pool looks here on every attempt.
     waiting: AtomicU32,
+    /// Frames of closed sockets that the kernel may still read or write, and from when on it does
+    /// not.
+    quarantine: Mutex<Vec<(Instant, Vec<u32>)>>,
     pub(crate) audit: Audit,
 }
 
@@ -54,6 +58,7 @@ impl Area {
             shift: chunk.trailing_zeros(),
             commons: Mutex::new(Vec::with_capacity(count as usize)),
             waiting: AtomicU32::new(0),
+            quarantine: Mutex::new(Vec::new()),
             audit: Audit::new(count),
         }))
     }
@@ -109,11 +114,42 @@ impl Area {
         ((chunk_base.as_ptr() as usize - self.base.as_ptr() as usize) >> self.shift) as u32
     }
 
+    /// Index of the frame that a descriptor's address lies in; beyond `count` if in none.
+    #[inline]
+    pub(crate) fn index_at(&self, address: u64) -> u32 {
+        u32::try_from(address >> self.shift).unwrap_or(u32::MAX)
+    }
+
     /// Takes frames back that nobody holds any more.
     pub(crate) fn put_back(&self, indexes: impl Iterator<Item = u32>) {
         let mut commons = self.commons();
         commons.extend(indexes);
         self.waiting.store(commons.len() as u32, Ordering::Relaxed);
+    }
+
+    /// Takes frames back that may not be used before `until`. They count as waiting, and join the
+    /// commons when somebody asks after that.
+    pub(crate) fn put_back_later(&self, until: Instant, indexes: Vec<u32>) {
+        if !indexes.is_empty() {
+            self.quarantined().push((until, indexes));
+        }
+    }
+
+    /// Moves frames whose time has come to the commons. To be called now and then: when sockets
+    /// are opened and by pools that run empty.
+    pub(crate) fn end_quarantine(&self) {
+        let mut quarantine = self.quarantined();
+        if quarantine.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        quarantine.retain_mut(|(until, indexes)| {
+            let over = *until <= now;
+            if over {
+                self.put_back(indexes.drain(..));
+            }
+            !over
+        });
     }
 
     /// Moves up to `most` frames to `free`. Cheap when there are none.
@@ -128,6 +164,12 @@ impl Area {
             free.push(index);
         }
         self.waiting.store(commons.len() as u32, Ordering::Relaxed);
+    }
+
+    fn quarantined(&self) -> MutexGuard<'_, Vec<(Instant, Vec<u32>)>> {
+        self.quarantine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panic elsewhere cannot leave the list half changed: both writers only push or drain.

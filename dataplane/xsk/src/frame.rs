@@ -77,6 +77,19 @@ impl Frame {
         chunk as u64 + u64::from(self.start)
     }
 
+    /// Offset of the buffer from the start of its area.
+    #[inline]
+    pub(crate) fn chunk_address(&self) -> u64 {
+        self.address() - u64::from(self.start)
+    }
+
+    /// Empty packet at the buffer's start, without headroom.
+    #[inline]
+    pub(crate) fn rewind(&mut self) {
+        self.start = 0;
+        self.len = 0;
+    }
+
     /// The packet.
     #[inline]
     pub fn bytes(&self) -> &[u8] {

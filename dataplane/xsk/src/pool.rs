@@ -32,8 +32,9 @@ impl FramePool {
     /// To be called once for an area, before anything else takes frames from it.
     pub(crate) unsafe fn whole(area: &'static Area) -> FramePool {
         // SAFETY: passed on to the caller.
+        let chunks = unsafe { FreeList::whole(area) };
         FramePool {
-            chunks: unsafe { FreeList::whole(area) },
+            chunks,
             jumbos: None,
         }
     }
@@ -213,6 +214,10 @@ impl FreeList {
     #[cold]
     fn refill(&mut self) {
         self.area.fetch(&mut self.free, EXCHANGE.min(self.ceiling));
+        if self.free.is_empty() {
+            self.area.end_quarantine();
+            self.area.fetch(&mut self.free, EXCHANGE.min(self.ceiling));
+        }
     }
 
     /// The frames at the bottom were unused longest: they are in no cache.
