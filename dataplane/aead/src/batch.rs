@@ -10,6 +10,9 @@ use crate::suite::Suite;
 /// Most packets in a batch. 64, so that one machine word holds the verdicts.
 pub const BATCH: usize = 64;
 
+/// Bytes of the longest packet, from SPI to ICV: the largest frame of the packet path.
+pub const MAX_PACKET: usize = 16 * 1024;
+
 /// Packets to be encrypted by one call.
 #[derive(Default)]
 pub struct SealBatch<'a> {
@@ -29,7 +32,8 @@ impl<'a> SealBatch<'a> {
     ///
     /// # Panics
     /// These are mistakes of the caller, not of a packet: the batch is full; `sequence` comes
-    /// from another key; the packet is shorter than [`Suite::overhead`], or its plaintext is no
+    /// from another key; the packet is shorter than [`Suite::overhead`] or longer than
+    /// [`MAX_PACKET`], or its plaintext is no
     /// multiple of the AES block with a CBC suite.
     #[inline]
     pub fn push(&mut self, key: &'a SealingKey, sequence: Sequence, packet: &'a mut [u8]) {
@@ -207,6 +211,7 @@ impl Authenticated {
 #[inline]
 fn well_formed(suite: Suite, len: usize) -> bool {
     match len.checked_sub(suite.overhead()) {
+        _ if len > MAX_PACKET => false,
         None => false,
         Some(ciphertext) => suite.is_gcm() || ciphertext.is_multiple_of(suite.block_len()),
     }

@@ -37,7 +37,7 @@ mod rung;
 mod sequence;
 mod suite;
 
-pub use batch::{Authenticated, BATCH, OpenBatch, SealBatch, Verdicts};
+pub use batch::{Authenticated, BATCH, MAX_PACKET, OpenBatch, SealBatch, Verdicts};
 pub use key::{KeyError, OpeningKey, SealingKey};
 pub use rung::{Rung, rung};
 pub use sequence::{Sequence, SequenceBlock};

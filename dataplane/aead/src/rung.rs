@@ -9,23 +9,27 @@ use std::sync::OnceLock;
 pub enum Rung {
     /// The `aes-gcm` crate, packet by packet: any processor.
     Portable,
+    /// Own kernel, one block to a vector: AES-NI and PCLMULQDQ.
+    AesNi,
+    /// Own kernel, two blocks to a vector: VAES and VPCLMULQDQ with AVX2.
+    Vaes,
 }
 
 impl Rung {
     /// Every rung, slowest first.
-    pub const ALL: [Rung; 1] = [Rung::Portable];
+    pub const ALL: [Rung; 3] = [Rung::Portable, Rung::AesNi, Rung::Vaes];
 
     /// Whether this processor has the instructions the rung needs.
     #[must_use]
     pub fn is_available(self) -> bool {
-        match self {
-            Rung::Portable => true,
-        }
+        crate::gcm::is_available(self)
     }
 
     const fn name(self) -> &'static str {
         match self {
             Rung::Portable => "portable",
+            Rung::AesNi => "aesni",
+            Rung::Vaes => "vaes",
         }
     }
 }

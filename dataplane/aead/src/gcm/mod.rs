@@ -2,6 +2,19 @@
 
 mod portable;
 
+#[cfg(target_arch = "x86_64")]
+mod expand;
+#[cfg(target_arch = "x86_64")]
+mod ghash;
+#[cfg(target_arch = "x86_64")]
+mod job;
+#[cfg(target_arch = "x86_64")]
+mod long;
+#[cfg(target_arch = "x86_64")]
+mod simd;
+#[cfg(target_arch = "x86_64")]
+mod vector;
+
 use crate::packet::{HEADER, Packet};
 use crate::rung::Rung;
 
@@ -13,20 +26,54 @@ const TAG: usize = 16;
 /// An AES-GCM key with its salt, expanded for one rung.
 pub(crate) enum GcmKey {
     Portable(Box<portable::Key>),
+    #[cfg(target_arch = "x86_64")]
+    AesNi(vector::AesNi),
+    #[cfg(target_arch = "x86_64")]
+    Vaes(vector::Vaes),
+}
+
+/// Whether this processor has the instructions of `rung`.
+pub(crate) fn is_available(rung: Rung) -> bool {
+    match rung {
+        Rung::Portable => true,
+        #[cfg(target_arch = "x86_64")]
+        Rung::AesNi => vector::AesNi::is_available(),
+        #[cfg(target_arch = "x86_64")]
+        Rung::Vaes => vector::Vaes::is_available(),
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => false,
+    }
 }
 
 impl GcmKey {
-    /// `key` is 16 or 32 bytes and `salt` 4: the suite's lengths were checked.
+    /// `key` is 16 or 32 bytes and `salt` 4: the suite's lengths were checked. A rung that the
+    /// processor lacks falls to the next.
     pub(crate) fn new(rung: Rung, key: &[u8], salt: &[u8], esn: bool) -> Self {
-        match rung {
-            Rung::Portable => Self::Portable(Box::new(portable::Key::new(key, salt, esn))),
+        #[cfg(target_arch = "x86_64")]
+        {
+            if rung >= Rung::Vaes
+                && let Some(key) = vector::Vaes::new(key, salt, esn)
+            {
+                return Self::Vaes(key);
+            }
+            if rung >= Rung::AesNi
+                && let Some(key) = vector::AesNi::new(key, salt, esn)
+            {
+                return Self::AesNi(key);
+            }
         }
+        let _ = rung;
+        Self::Portable(Box::new(portable::Key::new(key, salt, esn)))
     }
 
     #[inline]
     pub(crate) fn seal(&self, packets: &mut [Packet<'_>]) {
         match self {
             Self::Portable(key) => key.seal(packets),
+            #[cfg(target_arch = "x86_64")]
+            Self::AesNi(key) => key.seal(packets),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vaes(key) => key.seal(packets),
         }
     }
 
@@ -34,6 +81,10 @@ impl GcmKey {
     pub(crate) fn open(&self, packets: &mut [Packet<'_>]) -> u64 {
         match self {
             Self::Portable(key) => key.open(packets),
+            #[cfg(target_arch = "x86_64")]
+            Self::AesNi(key) => key.open(packets),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vaes(key) => key.open(packets),
         }
     }
 }

@@ -1,0 +1,87 @@
+//! The algebra of GHASH (NIST SP 800-38D section 6.4) for many blocks at once.
+//!
+//! GHASH reads a block as a polynomial over GF(2) with its bits in the unhandy order. With the
+//! bytes of every block reversed it becomes POLYVAL (RFC 8452 appendix A), whose product is
+//! `dot(a, b) = a * b * x^-128` modulo `x^128 + x^127 + x^126 + x^121 + 1`, with the key
+//! `H * x`. That is the form used here: only the bytes are shuffled, never the bits.
+//!
+//! For blocks `X1 .. Xn` and powers `P1 = H * x`, `P(i+1) = dot(Pi, P1)` the hash is
+//! `dot(X1, Pn) + .. + dot(Xn, P1)`. Products are linear, so all of them are added up first
+//! and reduced once.
+//!
+//! A product of 128-bit numbers is three of 64 bits (Karatsuba): with `a = a1 x^64 + a0`
+//! and the same for `b`, `a1 b1`, `a0 b0` and `(a1 + a0)(b1 + b0)`. The sum `b1 + b0` of
+//! each power comes from the key.
+
+use super::simd::{HIGH_HIGH, LOW_LOW, Simd};
+
+/// Low 64 bits' share of the reduction polynomial: `x^63 + x^62 + x^57`.
+pub(super) const POLYNOMIAL: u64 = 0xc200_0000_0000_0000;
+
+/// A sum of products not yet reduced, lane by lane.
+#[derive(Clone, Copy)]
+pub(super) struct Sum<S: Simd> {
+    low: S::V,
+    middle: S::V,
+    high: S::V,
+}
+
+impl<S: Simd> Sum<S> {
+    #[inline(always)]
+    pub(super) fn zero(s: S) -> Self {
+        Self {
+            low: s.zero(),
+            middle: s.zero(),
+            high: s.zero(),
+        }
+    }
+
+    /// Adds `blocks * powers`, lane by lane. `sums` are the powers' halves added, in both
+    /// halves of a lane.
+    #[inline(always)]
+    pub(super) fn add(&mut self, s: S, blocks: S::V, powers: S::V, sums: S::V) {
+        let folded = s.xor(blocks, s.swap(blocks));
+        self.low = s.xor(self.low, s.clmul::<LOW_LOW>(blocks, powers));
+        self.high = s.xor(self.high, s.clmul::<HIGH_HIGH>(blocks, powers));
+        self.middle = s.xor(self.middle, s.clmul::<LOW_LOW>(folded, sums));
+    }
+
+    /// All lanes added into the first.
+    #[inline(always)]
+    pub(super) fn fold(self, s: S) -> Self {
+        let fold = |v| s.first(s.fold(v));
+        Self {
+            low: fold(self.low),
+            middle: fold(self.middle),
+            high: fold(self.high),
+        }
+    }
+
+    /// Lane `i` is the sum of all lanes of `sums[i]`.
+    #[inline(always)]
+    pub(super) fn fold_each(s: S, sums: &[Self; 4]) -> Self {
+        Self {
+            low: s.fold_each(sums.map(|sum| sum.low)),
+            middle: s.fold_each(sums.map(|sum| sum.middle)),
+            high: s.fold_each(sums.map(|sum| sum.high)),
+        }
+    }
+
+    /// Each lane times `x^-128`, modulo the polynomial.
+    ///
+    /// The sum is `high x^128 + middle x^64 + low`, so this is
+    /// `high + (middle + low x^-64) x^-64`.
+    #[inline(always)]
+    pub(super) fn reduce(self, s: S, polynomial: S::V) -> S::V {
+        let middle = s.xor(self.middle, s.xor(self.low, self.high));
+        let middle = s.xor(middle, divide(s, self.low, polynomial));
+        s.xor(self.high, divide(s, middle, polynomial))
+    }
+}
+
+/// `v * x^-64`. The low half of `v`, times the polynomial (whose constant term is 1), clears
+/// itself when added; what stays is `v` moved down and the rest of that product.
+#[inline(always)]
+fn divide<S: Simd>(s: S, v: S::V, polynomial: S::V) -> S::V {
+    s.xor(s.swap(v), s.clmul::<LOW_LOW>(v, polynomial))
+}
