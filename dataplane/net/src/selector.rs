@@ -1,0 +1,178 @@
+//! Traffic selectors: which packets an SA may carry (RFC 4301 4.4.1.1, RFC 7296 3.13.1).
+//!
+//! A set has selectors for the local and for the remote side; a packet matches if some local one
+//! holds its local end and some remote one its remote end. Checked outbound before encryption and
+//! inbound after decryption (RFC 4301 5.2 step 4).
+//!
+//! Most tunnels are 0.0.0.0/0 and ::/0 on both sides: that is found out once, when the set is made,
+//! and costs one load per packet.
+
+use crate::parse::{Family, IpHeader, L4};
+use crate::prefix::Prefix;
+
+/// The ports a selector allows; for ICMP, type in the high and code in the low byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ports {
+    /// All, and packets without ports.
+    #[default]
+    Any,
+    /// Only packets whose ports cannot be seen, such as later fragments.
+    Opaque,
+    /// From the first to the last, both included.
+    Range(u16, u16),
+}
+
+impl Ports {
+    /// From the start and end port of a traffic selector substructure (RFC 7296 3.13.1): 0-65535
+    /// is any, 65535-0 opaque. None for any other reversed range.
+    #[must_use]
+    pub const fn from_ike(start: u16, end: u16) -> Option<Self> {
+        match (start, end) {
+            (0, 0xffff) => Some(Self::Any),
+            (0xffff, 0) => Some(Self::Opaque),
+            _ if start <= end => Some(Self::Range(start, end)),
+            _ => None,
+        }
+    }
+
+    const fn holds(self, port: Option<u16>) -> bool {
+        match (self, port) {
+            (Self::Any, _) | (Self::Opaque, None) => true,
+            (Self::Range(first, last), Some(port)) => first <= port && port <= last,
+            (Self::Opaque, Some(_)) | (Self::Range(..), None) => false,
+        }
+    }
+}
+
+/// One traffic selector: one side of the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrafficSelector {
+    /// Address family.
+    pub family: Family,
+    /// Lowest address; IPv4 in the low 32 bits, host byte order.
+    pub first: u128,
+    /// Highest address.
+    pub last: u128,
+    /// IP protocol; none for all.
+    pub protocol: Option<u8>,
+    /// Ports of this side.
+    pub ports: Ports,
+}
+
+impl TrafficSelector {
+    /// All protocols and ports of the addresses in `prefix`.
+    #[must_use]
+    pub const fn prefix(prefix: Prefix) -> Self {
+        let (family, first, last) = match prefix {
+            Prefix::V4(prefix) => (
+                Family::V4,
+                prefix.bits() as u128,
+                prefix.last().to_bits() as u128,
+            ),
+            Prefix::V6(prefix) => (Family::V6, prefix.bits(), prefix.last().to_bits()),
+        };
+        Self {
+            family,
+            first,
+            last,
+            protocol: None,
+            ports: Ports::Any,
+        }
+    }
+
+    const fn is_any(&self, family: Family) -> bool {
+        let top = match family {
+            Family::V4 => u32::MAX as u128,
+            Family::V6 => u128::MAX,
+        };
+        self.first == 0
+            && self.last == top
+            && self.protocol.is_none()
+            && matches!(self.ports, Ports::Any)
+            && self.family as u8 == family as u8
+    }
+
+    fn holds(&self, family: Family, addr: u128, protocol: u8, port: Option<u16>) -> bool {
+        self.family == family
+            && self.first <= addr
+            && addr <= self.last
+            && self.protocol.is_none_or(|allowed| allowed == protocol)
+            && self.ports.holds(port)
+    }
+}
+
+/// The selectors of an SA pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectorSet {
+    local: Box<[TrafficSelector]>,
+    remote: Box<[TrafficSelector]>,
+    /// Whether all IPv4, and all IPv6, traffic matches.
+    any: [bool; 2],
+}
+
+impl SelectorSet {
+    /// A set of `local` and `remote` selectors.
+    #[must_use]
+    pub fn new(local: &[TrafficSelector], remote: &[TrafficSelector]) -> Self {
+        let any = [Family::V4, Family::V6].map(|family| {
+            [local, remote]
+                .iter()
+                .all(|side| side.iter().any(|ts| ts.is_any(family)))
+        });
+        Self {
+            local: local.into(),
+            remote: remote.into(),
+            any,
+        }
+    }
+
+    /// Everything between everybody, both families.
+    #[must_use]
+    pub fn any() -> Self {
+        let all = [
+            TrafficSelector::prefix(Prefix::V4(crate::Prefix4::DEFAULT)),
+            TrafficSelector::prefix(Prefix::V6(crate::Prefix6::DEFAULT)),
+        ];
+        Self::new(&all, &all)
+    }
+
+    /// The local side.
+    #[must_use]
+    pub fn local(&self) -> &[TrafficSelector] {
+        &self.local
+    }
+
+    /// The remote side.
+    #[must_use]
+    pub fn remote(&self) -> &[TrafficSelector] {
+        &self.remote
+    }
+
+    /// Whether a packet may go out: its source is local.
+    #[must_use]
+    #[inline]
+    pub fn allows_outbound(&self, ip: &IpHeader) -> bool {
+        self.any[ip.family as usize] || self.search(ip, &self.local, &self.remote)
+    }
+
+    /// Whether a decrypted packet may come in: its source is remote.
+    #[must_use]
+    #[inline]
+    pub fn allows_inbound(&self, ip: &IpHeader) -> bool {
+        self.any[ip.family as usize] || self.search(ip, &self.remote, &self.local)
+    }
+
+    fn search(&self, ip: &IpHeader, from: &[TrafficSelector], to: &[TrafficSelector]) -> bool {
+        let (source, target) = match ip.l4 {
+            L4::Ports => (Some((ip.l4_word >> 16) as u16), Some(ip.l4_word as u16)),
+            // Type and code are one number, the same for both sides (RFC 7296 3.13.1).
+            L4::Icmp => (Some(ip.l4_word as u16), Some(ip.l4_word as u16)),
+            L4::Spi | L4::None => (None, None),
+        };
+        from.iter()
+            .any(|ts| ts.holds(ip.family, ip.src, ip.protocol, source))
+            && to
+                .iter()
+                .any(|ts| ts.holds(ip.family, ip.dst, ip.protocol, target))
+    }
+}
