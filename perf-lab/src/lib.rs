@@ -1,1 +1,18 @@
 //! Network labs in namespaces: topologies, traffic, measurements.
+//!
+//! `hawser-lab` is made of these parts, and tests can use them one by one: a [`topology`] of two
+//! sites and two gateways, the gateways' configuration and processes, [`traffic`] that is checked
+//! packet by packet, and guards ([`netns`], [`interrupt`]) that leave nothing behind.
+//!
+//! What it is not: part of the product. Its traffic, sink and policer share no code with the packet
+//! path, so that they can judge it. All interfaces are veth, on which the kernel copies every
+//! frame: figures from here compare gateways under equal conditions, and are not what a network
+//! card would give.
+#![forbid(unsafe_code)]
+
+pub mod interrupt;
+pub mod iperf;
+pub mod netns;
+pub mod shell;
+pub mod topology;
+pub mod traffic;

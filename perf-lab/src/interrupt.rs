@@ -1,0 +1,93 @@
+//! Ctrl-C and SIGTERM: a flag that every loop of the lab looks at, so that guards run.
+//!
+//! A handler that cleaned up by itself could meet a half-built topology; with a flag there is one
+//! way out, the ordinary one.
+
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(false)));
+
+/// Lets SIGINT and SIGTERM raise the flag. A second signal ends the process at once; what it leaves
+/// behind is removed when the lab starts next.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn install() -> Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&REQUESTED))?;
+        signal_hook::flag::register(signal, Arc::clone(&REQUESTED))?;
+    }
+    Ok(())
+}
+
+/// Whether the user asked to stop.
+#[must_use]
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
+}
+
+/// Fails when the user asked to stop.
+///
+/// # Errors
+/// `interrupted`, so that `?` leads out through all guards.
+pub fn check() -> Result<()> {
+    if requested() {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+/// Sleeps, but not through an interrupt.
+///
+/// # Errors
+/// As [`check`].
+pub fn sleep(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}
+
+/// Waits until `done` holds, looking every 20 ms. `Ok(false)` when it did not within `limit`.
+///
+/// # Errors
+/// As [`check`], and what `done` fails with.
+pub fn wait_for(limit: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let end = Instant::now() + limit;
+    while !done()? {
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        sleep(Duration::from_millis(20))?;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_ends_with_the_condition_or_the_limit() {
+        let mut looks = 0;
+        let done = wait_for(Duration::from_secs(5), || {
+            looks += 1;
+            Ok(looks == 3)
+        });
+        assert!(done.unwrap());
+        assert!(!wait_for(Duration::from_millis(30), || Ok(false)).unwrap());
+    }
+}

@@ -1,0 +1,4 @@
+//! `hawser-lab`: see the library.
+#![forbid(unsafe_code)]
+
+fn main() {}
