@@ -1,1 +1,14 @@
-//! The Hawser packet path and its process.
+//! The Hawser data plane: the packet path and the process around it.
+//!
+//! [`pipeline`] is the packet path as a function; [`tables`] is what it looks things up in.
+//! Around them: a [`worker`](crate::worker) per core that moves frames between AF_XDP sockets and
+//! its pipeline, and a [`manager`](crate::manager) that speaks with control.
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod counters;
+pub mod handoff;
+pub mod ipc;
+pub mod pipeline;
+pub mod sa;
+pub mod tables;

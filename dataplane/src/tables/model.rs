@@ -1,0 +1,394 @@
+//! The manager's own copy of the tables, changed by transaction.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use hawser_api::{
+    Attachment, GroupId, Member, NextHop, PortId, Refusal, Role, Setup, Spi, TableId, Tunnel,
+    TunnelId, Update, WorkerId,
+};
+use hawser_net::{
+    ecmp::{Group, MemberId},
+    lpm::Lpm,
+};
+use ipnet::IpNet;
+
+use super::{Neighbours, Port, Tables, UNTAGGED, compile, replace, validate};
+use crate::{
+    checkpoint::Checkpoint,
+    sa::{InboundSa, OutboundSa},
+};
+
+/// A route table with its compiled form.
+#[derive(Default)]
+pub(super) struct RouteTable {
+    /// Index into [`Model::hops`] by destination.
+    pub(super) routes: HashMap<IpNet, u32, foldhash::fast::RandomState>,
+    pub(super) compiled: Option<Arc<Lpm>>,
+}
+
+/// A group as configured, and its buckets.
+pub(super) struct GroupState {
+    pub(super) members: Vec<Member>,
+    /// None until the group has been given buckets.
+    pub(super) buckets: Option<Arc<Group>>,
+}
+
+/// A change of what the XDP program takes from inside interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SteeringChange {
+    /// Packets to this prefix are ours (`true`) or the kernel's although a shorter prefix is ours
+    /// (`false`).
+    Set(IpNet, bool),
+    /// No word about this prefix any more.
+    Remove(IpNet),
+}
+
+/// What a commit changed, for those who keep something in step.
+#[derive(Default)]
+pub struct Changes {
+    /// Inside destinations, in order.
+    pub steering: Vec<SteeringChange>,
+    /// Our outside addresses, if they changed: all of them.
+    pub locals: Option<Vec<IpAddr>>,
+}
+
+/// The manager's copy of all tables.
+pub struct Model {
+    pub(super) ports: Vec<Port>,
+    pub(super) workers: u16,
+    pub(super) tunnels: BTreeMap<TunnelId, Tunnel>,
+    pub(super) outbound: HashMap<TunnelId, Arc<OutboundSa>>,
+    pub(super) inbound: BTreeMap<Spi, Arc<InboundSa>>,
+    pub(super) groups: BTreeMap<GroupId, GroupState>,
+    pub(super) tables: BTreeMap<TableId, RouteTable>,
+    pub(super) hops: Vec<NextHop>,
+    hop_index: HashMap<NextHop, u32>,
+    pub(super) neighbours: Arc<Neighbours>,
+    free_slots: Vec<u32>,
+    slots: u32,
+    next_generation: u64,
+    commits: u64,
+    locals: Vec<IpAddr>,
+}
+
+impl Model {
+    /// An empty model of a data plane with these ports and workers.
+    #[must_use]
+    pub fn new(setup: &Setup) -> Self {
+        let ports = setup
+            .ports
+            .iter()
+            .map(|port| Port {
+                mac: port.mac,
+                mtu: port.mtu,
+                outside: matches!(port.role, Role::Outside | Role::Both),
+                inside: matches!(port.role, Role::Inside | Role::Both),
+                untagged: None,
+                vlans: Vec::new(),
+                address_v4: None,
+                address_v6: None,
+            })
+            .collect();
+        Self {
+            ports,
+            workers: setup.workers.len().try_into().unwrap_or(u16::MAX),
+            tunnels: BTreeMap::new(),
+            outbound: HashMap::new(),
+            inbound: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            tables: BTreeMap::from([(TableId::MAIN, RouteTable::default())]),
+            hops: Vec::new(),
+            hop_index: HashMap::new(),
+            neighbours: Arc::default(),
+            free_slots: Vec::new(),
+            slots: 0,
+            next_generation: 0,
+            commits: 0,
+            locals: Vec::new(),
+        }
+    }
+
+    /// Commits so far.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.commits
+    }
+
+    /// The outbound SAs, for extending their leases.
+    pub fn outbound(&self) -> impl Iterator<Item = &Arc<OutboundSa>> {
+        self.outbound.values()
+    }
+
+    /// The inbound SAs.
+    pub fn inbound(&self) -> impl Iterator<Item = &Arc<InboundSa>> {
+        self.inbound.values()
+    }
+
+    /// The tunnels.
+    pub fn tunnels(&self) -> &BTreeMap<TunnelId, Tunnel> {
+        &self.tunnels
+    }
+
+    /// Applies all updates or none.
+    ///
+    /// # Errors
+    /// The first update that cannot be, with the remedy; the model is then unchanged.
+    pub fn commit(
+        &mut self,
+        updates: Vec<Update>,
+        checkpoint: &Checkpoint,
+    ) -> Result<Changes, Refusal> {
+        let updates = replace::expand(self, updates);
+        let prepared = validate::prepare(self, updates, checkpoint)?;
+        let mut changes = Changes::default();
+        for step in prepared {
+            self.apply(step, &mut changes);
+        }
+        self.refresh_groups();
+        let locals = self.local_addresses();
+        if locals != self.locals {
+            self.locals.clone_from(&locals);
+            changes.locals = Some(locals);
+        }
+        self.commits += 1;
+        Ok(changes)
+    }
+
+    /// The snapshot for the workers.
+    pub fn compile(&mut self) -> Tables {
+        for table in self.tables.values_mut() {
+            if table.compiled.is_none() {
+                table.compiled = Some(Arc::new(compile::routes(&table.routes)));
+            }
+        }
+        compile::tables(self, self.commits, self.slots)
+    }
+
+    fn apply(&mut self, step: validate::Step, changes: &mut Changes) {
+        use validate::Step;
+        match step {
+            Step::Update(update) => self.apply_update(update, changes),
+            Step::Outbound(sa) => {
+                self.outbound.insert(sa.tunnel, Arc::new(sa));
+            }
+            Step::Inbound(sa) => self.put_inbound(sa),
+            Step::Nothing => {}
+        }
+    }
+
+    fn apply_update(&mut self, update: Update, changes: &mut Changes) {
+        match update {
+            Update::PutAttachment(attachment) => self.put_attachment(&attachment),
+            Update::PutTunnel(tunnel) => {
+                self.tunnels.insert(tunnel.id, tunnel);
+            }
+            Update::RemoveTunnel(id) => self.remove_tunnel(id),
+            Update::RemoveOutboundSa(tunnel) => {
+                self.outbound.remove(&tunnel);
+            }
+            Update::RemoveInboundSa(spi) => self.remove_inbound(spi),
+            Update::PutGroup { id, members } => {
+                let buckets = self.groups.remove(&id).and_then(|group| group.buckets);
+                self.groups.insert(id, GroupState { members, buckets });
+            }
+            Update::RemoveGroup(id) => {
+                self.groups.remove(&id);
+            }
+            Update::PutRoutes { table, routes } => {
+                for route in routes {
+                    let hop = self.intern(route.next_hop);
+                    let table = self.tables.entry(table).or_default();
+                    table.compiled = None;
+                    if table.routes.insert(route.prefix, hop) != Some(hop) {
+                        changes.steering.push(self.steering(route.prefix));
+                    }
+                }
+            }
+            Update::RemoveRoutes { table, prefixes } => {
+                for prefix in prefixes {
+                    let table = self.tables.entry(table).or_default();
+                    if table.routes.remove(&prefix).is_some() {
+                        table.compiled = None;
+                        changes.steering.push(self.steering(prefix));
+                    }
+                }
+            }
+            Update::PutNeighbours(neighbours) => {
+                let table = Arc::make_mut(&mut self.neighbours);
+                for n in neighbours {
+                    table.insert((n.port, n.vlan.unwrap_or(UNTAGGED), n.address), n.mac);
+                }
+            }
+            Update::RemoveNeighbours(neighbours) => {
+                let table = Arc::make_mut(&mut self.neighbours);
+                for (port, vlan, address) in neighbours {
+                    table.remove(&(port, vlan.unwrap_or(UNTAGGED), address));
+                }
+            }
+            Update::PutPortAddresses(port, addresses) => {
+                let port = &mut self.ports[port.index()];
+                port.address_v4 = addresses.iter().find_map(|a| match a {
+                    IpAddr::V4(a) => Some(*a),
+                    IpAddr::V6(_) => None,
+                });
+                port.address_v6 = addresses.iter().find_map(|a| match a {
+                    IpAddr::V6(a) => Some(*a),
+                    IpAddr::V4(_) => None,
+                });
+            }
+            Update::RemoveAttachment { port, vlan } => self.remove_attachment(port, vlan),
+            // The validation has turned these into other steps.
+            Update::PutOutboundSa(_) | Update::PutInboundSa(_) | Update::ReplaceAll => {}
+        }
+    }
+
+    fn put_attachment(&mut self, attachment: &Attachment) {
+        let port = &mut self.ports[attachment.port.index()];
+        match attachment.vlan {
+            None => port.untagged = Some(attachment.table),
+            Some(vlan) => match port.vlans.binary_search_by_key(&vlan, |&(v, _)| v) {
+                Ok(at) => port.vlans[at].1 = attachment.table,
+                Err(at) => port.vlans.insert(at, (vlan, attachment.table)),
+            },
+        }
+    }
+
+    fn remove_attachment(&mut self, port: PortId, vlan: Option<u16>) {
+        let Some(port) = self.ports.get_mut(port.index()) else {
+            return;
+        };
+        match vlan {
+            None => port.untagged = None,
+            Some(vlan) => port.vlans.retain(|&(v, _)| v != vlan),
+        }
+    }
+
+    /// The inside attachments: port and VLAN.
+    pub(super) fn attachments(&self) -> impl Iterator<Item = (PortId, u16)> + '_ {
+        self.ports.iter().enumerate().flat_map(|(id, port)| {
+            let untagged = port.untagged.map(|_| UNTAGGED);
+            let vlans = port.vlans.iter().map(|&(vlan, _)| vlan);
+            untagged
+                .into_iter()
+                .chain(vlans)
+                .map(move |vlan| (PortId(id as u16), vlan))
+        })
+    }
+
+    fn remove_tunnel(&mut self, id: TunnelId) {
+        self.tunnels.remove(&id);
+        self.outbound.remove(&id);
+        let spis: Vec<_> = self
+            .inbound
+            .values()
+            .filter(|sa| sa.tunnel == id)
+            .map(|sa| sa.spi)
+            .collect();
+        for spi in spis {
+            self.remove_inbound(spi);
+        }
+    }
+
+    fn put_inbound(&mut self, mut sa: InboundSa) {
+        self.remove_inbound(sa.spi);
+        sa.slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        });
+        self.next_generation += 1;
+        sa.generation = self.next_generation;
+        self.inbound.insert(sa.spi, Arc::new(sa));
+    }
+
+    fn remove_inbound(&mut self, spi: Spi) {
+        if let Some(sa) = self.inbound.remove(&spi) {
+            self.free_slots.push(sa.slot);
+        }
+    }
+
+    fn intern(&mut self, hop: NextHop) -> u32 {
+        *self.hop_index.entry(hop).or_insert_with(|| {
+            self.hops.push(hop);
+            (self.hops.len() - 1) as u32
+        })
+    }
+
+    /// What the XDP program shall do with a prefix. It knows one table only, so a prefix that any
+    /// route table sends into a tunnel is ours; the right table decides when the packet is here.
+    fn steering(&self, prefix: IpNet) -> SteeringChange {
+        let mut hops = self
+            .tables
+            .values()
+            .filter_map(|table| table.routes.get(&prefix))
+            .peekable();
+        if hops.peek().is_none() {
+            return SteeringChange::Remove(prefix);
+        }
+        SteeringChange::Set(prefix, hops.any(|&hop| is_ours(self.hops[hop as usize])))
+    }
+
+    /// Gives the buckets to the members that can send. Only the buckets that must move do.
+    fn refresh_groups(&mut self) {
+        for group in self.groups.values_mut() {
+            let able: Vec<_> = group
+                .members
+                .iter()
+                .filter(|m| m.weight > 0 && self.outbound.contains_key(&m.tunnel))
+                .map(|m| (MemberId(m.tunnel.0), m.weight))
+                .collect();
+            let wanted = Group::default_buckets(able.len());
+            group.buckets = match group.buckets.take() {
+                Some(old) if old.buckets() >= wanted => {
+                    let mut buckets = Arc::unwrap_or_clone(old);
+                    // Refused only for lists that the validation refuses.
+                    buckets.set_members(&able).ok().map(|()| Arc::new(buckets))
+                }
+                // New, or more members than the table was made for: everything moves once.
+                _ => Group::new(&able, wanted).ok().map(Arc::new),
+            };
+        }
+    }
+
+    fn local_addresses(&self) -> Vec<IpAddr> {
+        let mut locals: Vec<_> = self.tunnels.values().map(|t| t.local).collect();
+        locals.sort_unstable();
+        locals.dedup();
+        locals
+    }
+
+    pub(super) fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.get(id.index())
+    }
+
+    /// The worker with the fewest inbound SAs: where the next one goes.
+    pub(super) fn lightest_worker(&self, placed: &[u32]) -> WorkerId {
+        let mut load: Vec<u32> = placed.to_vec();
+        for sa in self.inbound.values() {
+            if let Some(n) = load.get_mut(sa.owner.index()) {
+                *n += 1;
+            }
+        }
+        let lightest = (0..load.len()).min_by_key(|&i| load[i]).unwrap_or(0);
+        WorkerId(lightest as u16)
+    }
+
+    /// The worker that already owns inbound SAs of the tunnel.
+    pub(super) fn owner_of(&self, tunnel: TunnelId) -> Option<WorkerId> {
+        self.inbound
+            .values()
+            .find(|sa| sa.tunnel == tunnel)
+            .map(|sa| sa.owner)
+    }
+}
+
+/// Whether inside packets that this route matches are for the data plane.
+fn is_ours(hop: NextHop) -> bool {
+    matches!(
+        hop,
+        NextHop::Group(_) | NextHop::Tunnel(_) | NextHop::Blackhole
+    )
+}
