@@ -114,8 +114,15 @@ pub(crate) fn map_errno(error: &MapError) -> Option<i32> {
 
 /// The system's answer behind a failed program operation.
 pub(crate) fn program_io(error: ProgramError) -> io::Error {
-    match error {
-        ProgramError::SyscallError(error) => error.io_error,
-        other => io::Error::other(other),
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(this) = cause {
+        if let Some(code) = this
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error)
+        {
+            return io::Error::from_raw_os_error(code);
+        }
+        cause = this.source();
     }
+    io::Error::other(error)
 }

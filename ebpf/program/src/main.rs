@@ -15,7 +15,7 @@
 use aya_ebpf::{
     bindings::xdp_action::XDP_PASS,
     macros::{map, xdp},
-    maps::{HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie::Key},
+    maps::{HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie},
     programs::XdpContext,
 };
 use hawser_steer::{
@@ -113,29 +113,59 @@ struct Maps {
 impl Tables for Maps {
     #[inline(always)]
     fn is_inside_vlan(&self, number: u16) -> bool {
-        VLANS.get_ptr([self.interface, u32::from(number)]).is_some()
+        VLANS
+            .get_ptr(&Aligned([self.interface, u32::from(number)]).0)
+            .is_some()
     }
 
     #[inline(always)]
     fn is_local_v4(&self, address: u32) -> bool {
-        LOCAL_V4.get_ptr(address.to_be_bytes()).is_some()
+        LOCAL_V4
+            .get_ptr(&Aligned(address.to_be_bytes()).0)
+            .is_some()
     }
 
     #[inline(always)]
     fn is_local_v6(&self, address: u128) -> bool {
-        LOCAL_V6.get_ptr(address.to_be_bytes()).is_some()
+        LOCAL_V6
+            .get_ptr(&Aligned(address.to_be_bytes()).0)
+            .is_some()
     }
 
     #[inline(always)]
     fn inside_v4(&self, destination: u32) -> Option<Action> {
-        let key = Key::new(32, destination.to_be_bytes());
-        INSIDE_V4.get(key).map(|value| Action::decode(*value))
+        let key = TrieKey::new(32, destination.to_be_bytes());
+        INSIDE_V4.get(&key.key).map(|value| Action::decode(*value))
     }
 
     #[inline(always)]
     fn inside_v6(&self, destination: u128) -> Option<Action> {
-        let key = Key::new(128, destination.to_be_bytes());
-        INSIDE_V6.get(key).map(|value| Action::decode(*value))
+        let key = TrieKey::new(128, destination.to_be_bytes());
+        INSIDE_V6.get(&key.key).map(|value| Action::decode(*value))
+    }
+}
+
+/// Puts a key on an 8-byte boundary of the stack.
+///
+/// Unaligned packet loads are wanted, so the compiler is told that alignment does not matter; to
+/// the verifier it does matter on the stack.
+#[repr(align(8))]
+struct Aligned<T>(T);
+
+/// A trie's key with its address on an 8-byte boundary, for the same reason.
+#[repr(C, align(8))]
+struct TrieKey<A> {
+    padding: u32,
+    key: lpm_trie::Key<A>,
+}
+
+impl<A> TrieKey<A> {
+    #[inline(always)]
+    fn new(length: u32, address: A) -> Self {
+        Self {
+            padding: 0,
+            key: lpm_trie::Key::new(length, address),
+        }
     }
 }
 

@@ -67,9 +67,9 @@ impl Vlan {
     /// With one more tag inside; number 0 only carries a priority (802.1Q, 9.6).
     #[inline(always)]
     const fn with_tag(self, tag: u16) -> Self {
-        match self {
-            Self::Untagged if tag & Self::NUMBER == 0 => Self::Untagged,
-            Self::Untagged => Self::Tagged(tag & Self::NUMBER),
+        match (self, tag & Self::NUMBER) {
+            (same, 0) => same,
+            (Self::Untagged, number) => Self::Tagged(number),
             _ => Self::Stacked,
         }
     }
@@ -199,7 +199,9 @@ fn ipv6_local<P: Packet + ?Sized>(frame: &P, at: usize) -> Option<Verdict> {
             // Behind it may be anything, so no further look; even a fragment that is whole
             // (RFC 6946) is none of what our peers send.
             EXTENSION_FRAGMENT => {
-                let [protocol] = frame.load(at)?;
+                // Two bytes, for the verifier does not follow the check that a compiler makes of one
+                // at a variable offset.
+                let [protocol, _reserved] = frame.load(at)?;
                 return local(frame, at, protocol, true);
             }
             protocol => return local(frame, at, protocol, false),
