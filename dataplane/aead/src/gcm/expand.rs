@@ -8,7 +8,7 @@ use core::arch::x86_64::{
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::ghash::{POLYNOMIAL, Sum};
+use super::ghash::{POLYNOMIAL, Sum, polynomial};
 use super::simd::{Block, Simd, Xmm};
 
 /// Blocks hashed between two reductions, in packets with more than that.
@@ -88,8 +88,7 @@ impl Key {
 
     fn expand_powers(&mut self, s: Xmm) {
         let first = self.hash_key(s);
-        // SAFETY: SSE2 only.
-        let polynomial = unsafe { _mm_set_epi64x(0, POLYNOMIAL as i64) };
+        let polynomial = polynomial(s);
         let mut power = first;
         for i in 1..=POWERS {
             let sum = s.xor(power, s.swap(power));

@@ -18,6 +18,13 @@ use super::simd::{HIGH_HIGH, LOW_LOW, Simd};
 /// Low 64 bits' share of the reduction polynomial: `x^63 + x^62 + x^57`.
 pub(super) const POLYNOMIAL: u64 = 0xc200_0000_0000_0000;
 
+/// The polynomial in the low half of each lane.
+#[inline(always)]
+pub(super) fn polynomial<S: Simd>(s: S) -> S::V {
+    // SAFETY: SSE2 only.
+    s.splat(unsafe { core::arch::x86_64::_mm_set_epi64x(0, POLYNOMIAL as i64) })
+}
+
 /// A sum of products not yet reduced, lane by lane.
 #[derive(Clone, Copy)]
 pub(super) struct Sum<S: Simd> {
@@ -44,6 +51,12 @@ impl<S: Simd> Sum<S> {
         self.low = s.xor(self.low, s.clmul::<LOW_LOW>(blocks, powers));
         self.high = s.xor(self.high, s.clmul::<HIGH_HIGH>(blocks, powers));
         self.middle = s.xor(self.middle, s.clmul::<LOW_LOW>(folded, sums));
+    }
+
+    /// The three vectors, for [`Simd::pin`].
+    #[inline(always)]
+    pub(super) fn parts(&mut self) -> [&mut S::V; 3] {
+        [&mut self.low, &mut self.middle, &mut self.high]
     }
 
     /// All lanes added into the first.

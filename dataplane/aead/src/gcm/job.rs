@@ -29,6 +29,7 @@ static COUNTERS: [Block; COUNTERS_LEN] = {
 };
 
 /// A packet, taken apart.
+#[derive(Clone, Copy)]
 pub(super) struct Job<S: Simd> {
     /// First byte of the encrypted part.
     pub(super) data: *mut u8,
@@ -205,6 +206,19 @@ impl<S: Simd> Job<S> {
         }
     }
 
+    /// The powers, and their sums, for a vector whose first block has the power at `index`.
+    #[inline(always)]
+    pub(super) fn powers(s: S, key: &Key, index: usize) -> (S::V, S::V) {
+        debug_assert!(index < POWERS);
+        // SAFETY: a vector that starts at any power ends within the table.
+        unsafe {
+            (
+                s.load(key.powers.as_ptr().add(index).cast()),
+                s.load(key.sums.as_ptr().add(index).cast()),
+            )
+        }
+    }
+
     /// First block of the last stretch.
     #[inline(always)]
     pub(super) fn last_stretch(&self) -> usize {
@@ -226,28 +240,30 @@ pub(super) fn equal(a: __m128i, b: __m128i) -> bool {
 }
 
 /// Encrypts the counter blocks in the array `$x` (first round key already added), and runs
-/// `$between` after each round but the last, `$round` being its number from 1.
+/// `$between` after each round but the last, `$round` being its number from 1. What `$between`
+/// does to the hash sum `$sum` is kept in its place between the rounds.
 ///
 /// A macro, as the rounds must be unrolled for the states to stay in registers, and a closure
 /// could not borrow what the code around it needs.
 macro_rules! rounds {
-    ($s:ident, $key:ident, $rounds:ident, $x:ident, $round:ident => $between:expr) => {
-        rounds!(@ $s, $key, $rounds, $x, $round => $between; 1 2 3 4 5 6 7 8 9 10 11 12 13);
+    ($s:ident, $key:ident, $rounds:ident, $x:ident, $sum:expr, $round:ident => $between:expr) => {
+        rounds!(@ $s, $key, $rounds, $x, $sum, $round => $between; 1 2 3 4 5 6 7 8 9 10 11 12 13);
         let round_key = $s.splat_from(&$key.round_keys[$rounds]);
         for state in &mut $x {
             *state = $s.aes_last(*state, round_key);
         }
     };
-    (@ $s:ident, $key:ident, $rounds:ident, $x:ident, $round:ident => $between:expr;
+    (@ $s:ident, $key:ident, $rounds:ident, $x:ident, $sum:expr, $round:ident => $between:expr;
      $($number:literal)*) => {
         $(
             if $number < $rounds {
                 let $round: usize = $number;
                 let round_key = $s.splat_from(&$key.round_keys[$round]);
                 for state in &mut $x {
-                    *state = $s.pin($s.aes(*state, round_key));
+                    *state = $s.aes(*state, round_key);
                 }
                 $between
+                $s.pin(&mut $x, $sum.parts());
             }
         )*
     };

@@ -4,10 +4,10 @@
 //! registers, and between its rounds stands the GHASH of ciphertext that is already there:
 //! when opening the group's own, when sealing the group before it.
 
-use core::arch::x86_64::{__m128i, _mm_set_epi64x};
+use core::arch::x86_64::__m128i;
 
-use super::expand::{Key, STRETCH};
-use super::ghash::{POLYNOMIAL, Sum};
+use super::expand::{Key, POWERS, STRETCH};
+use super::ghash::{Sum, polynomial};
 use super::job::{Job, equal, rounds};
 use super::simd::Simd;
 
@@ -46,8 +46,9 @@ pub(super) fn seal<S: Simd, const R: usize>(s: S, key: &Key, job: &Job<S>) {
             if $before > 0 {
                 hash.end_group(s, job, at);
             }
+            let power = job.power(at * S::LANES);
             for i in 0..$vectors {
-                hash.add(s, key, job, at + i, i + 1 == $vectors);
+                hash.add(s, key, job, power, at, i, i + 1 == $vectors);
             }
             pad
         }};
@@ -106,10 +107,11 @@ fn seal_group<S: Simd, const R: usize, const A: usize, const N: usize, const P: 
     hash: &mut Hash<S>,
 ) -> S::V {
     let mut x = states::<S, A, N>(s, job, at);
-    rounds!(s, key, R, x, round => {
+    let power = job.power((at - P) * S::LANES);
+    rounds!(s, key, R, x, hash.sum, round => {
         for i in 0..P {
             if round == 1 + i * (R - 1) / P {
-                hash.add(s, key, job, at - P + i, false);
+                hash.add(s, key, job, power, at - P, i, false);
             }
         }
     });
@@ -127,10 +129,11 @@ fn open_group<S: Simd, const R: usize, const A: usize, const N: usize>(
     hash: &mut Hash<S>,
 ) -> S::V {
     let mut x = states::<S, A, N>(s, job, at);
-    rounds!(s, key, R, x, round => {
+    let power = job.power(at * S::LANES);
+    rounds!(s, key, R, x, hash.sum, round => {
         for i in 0..A {
             if round == 1 + i * (R - 1) / A {
-                hash.add(s, key, job, at + i, N > A && i + 1 == A);
+                hash.add(s, key, job, power, at, i, N > A && i + 1 == A);
             }
         }
     });
@@ -161,7 +164,8 @@ fn apply<S: Simd, const A: usize, const N: usize>(s: S, job: &Job<S>, at: usize,
 #[inline(always)]
 fn encrypt_tag_counter<S: Simd, const R: usize>(s: S, key: &Key, job: &Job<S>) -> S::V {
     let mut x = [job.tag_counter(s)];
-    rounds!(s, key, R, x, round => {
+    let mut sum = Sum::zero(s);
+    rounds!(s, key, R, x, sum, round => {
         let _ = round;
     });
     x[0]
@@ -180,37 +184,45 @@ impl<S: Simd> Hash<S> {
     fn start(s: S, key: &Key, job: &Job<S>) -> Self {
         let mut sum = Sum::zero(s);
         let power = job.aad_power();
-        let at = |table: &[_; super::expand::POWERS + 3]| {
-            s.first(s.lane(s.splat_from(&table[power]), 0))
-        };
-        sum.add(s, s.first(job.aad), at(&key.powers), at(&key.sums));
-        // SAFETY: SSE2 only.
-        let polynomial = s.splat(unsafe { _mm_set_epi64x(0, POLYNOMIAL as i64) });
+        let (powers, sums) = (&key.powers[power], &key.sums[power]);
+        sum.add(
+            s,
+            s.first(job.aad),
+            s.splat_from(powers),
+            s.splat_from(sums),
+        );
         Self {
             sum,
             carry: s.zero(),
-            polynomial,
+            polynomial: polynomial(s),
         }
     }
 
-    /// Adds vector `vector` of the ciphertext in the packet.
+    /// Adds vector `first + i` of the ciphertext, where `power` is that of vector `first`; all
+    /// of it in one stretch.
     #[inline(always)]
-    fn add(&mut self, s: S, key: &Key, job: &Job<S>, vector: usize, last: bool) {
+    #[expect(clippy::too_many_arguments, reason = "all but one vanish by inlining")]
+    fn add(
+        &mut self,
+        s: S,
+        key: &Key,
+        job: &Job<S>,
+        power: usize,
+        first: usize,
+        i: usize,
+        last: bool,
+    ) {
         let data = if last {
             job.load_last(s)
         } else {
-            job.load(s, vector)
+            job.load(s, first + i)
         };
-        let blocks = s.xor(s.reverse(data), self.carry);
-        self.carry = s.zero();
-        let power = job.power(vector * S::LANES);
-        // SAFETY: a vector that starts at any power ends within the table.
-        let (powers, sums) = unsafe {
-            (
-                s.load(key.powers.as_ptr().add(power).cast()),
-                s.load(key.sums.as_ptr().add(power).cast()),
-            )
-        };
+        let mut blocks = s.reverse(data);
+        if i == 0 {
+            blocks = s.xor(blocks, self.carry);
+            self.carry = s.zero();
+        }
+        let (powers, sums) = Job::powers(s, key, power + i * S::LANES);
         self.sum.add(s, blocks, powers, sums);
     }
 
@@ -229,10 +241,13 @@ impl<S: Simd> Hash<S> {
 /// tag counter, in the first lane) added.
 #[inline(always)]
 fn finish<S: Simd>(s: S, mut hash: Hash<S>, key: &Key, job: &Job<S>, pad: S::V) -> __m128i {
-    let last = super::expand::POWERS - 1;
-    let at = |table: &[_; super::expand::POWERS + 3]| s.splat_from(&table[last]);
-    hash.sum
-        .add(s, s.first(job.lengths), at(&key.powers), at(&key.sums));
+    let (powers, sums) = (&key.powers[POWERS - 1], &key.sums[POWERS - 1]);
+    hash.sum.add(
+        s,
+        s.first(job.lengths),
+        s.splat_from(powers),
+        s.splat_from(sums),
+    );
     let hash = hash.sum.fold(s).reduce(s, hash.polynomial);
     s.lane(s.xor(s.reverse(hash), pad), 0)
 }

@@ -11,6 +11,8 @@ mod job;
 #[cfg(target_arch = "x86_64")]
 mod long;
 #[cfg(target_arch = "x86_64")]
+mod short;
+#[cfg(target_arch = "x86_64")]
 mod simd;
 #[cfg(target_arch = "x86_64")]
 mod vector;

@@ -76,9 +76,10 @@ pub(super) trait Simd: Copy {
     fn fold(self, v: Self::V) -> __m128i;
     /// Lane `i` is the sum of all lanes of `vectors[i]`.
     fn fold_each(self, vectors: [Self::V; 4]) -> Self::V;
-    /// Keeps the compiler from moving the computation of `v` past this point: it would
-    /// otherwise undo the interleaving of AES and GHASH.
-    fn pin(self, v: Self::V) -> Self::V;
+    /// Makes all of these vectors be computed here, before anything that uses the results.
+    /// Left alone the compiler sorts AES and GHASH apart again, which were interleaved so that
+    /// the processor finds work for both units within its window.
+    fn pin<const N: usize>(self, states: &mut [Self::V; N], others: [&mut Self::V; 3]);
 
     /// # Safety
     /// [`BYTES`](Self::BYTES) readable bytes, of any alignment.
@@ -161,25 +162,47 @@ impl Ymm {
     }
 }
 
-#[inline]
-#[target_feature(enable = "avx")]
-fn pin_xmm(mut v: __m128i) -> __m128i {
-    // SAFETY: no instruction at all.
-    unsafe {
-        core::arch::asm!("/* {0} */", inout(xmm_reg) v, options(pure, nomem, nostack, preserves_flags));
-    }
-    v
+/// One empty assembly statement that takes and gives back all of the vectors.
+macro_rules! tie {
+    ($class:ident, $x:ident, $a:ident, $b:ident, $c:ident; $($i:literal)*) => {
+        // SAFETY: no instruction at all.
+        unsafe {
+            core::arch::asm!(
+                concat!("/* {a} {b} {c}", $(" {", $i, "}",)* " */"),
+                $(inout($class) $x[$i],)*
+                a = inout($class) *$a,
+                b = inout($class) *$b,
+                c = inout($class) *$c,
+                options(pure, nomem, nostack, preserves_flags)
+            )
+        }
+    };
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn pin_ymm(mut v: __m256i) -> __m256i {
-    // SAFETY: no instruction at all.
-    unsafe {
-        core::arch::asm!("/* {0} */", inout(ymm_reg) v, options(pure, nomem, nostack, preserves_flags));
-    }
-    v
+/// The body of [`Simd::pin`]. The register class can only be named in a function that has the
+/// feature.
+macro_rules! pin {
+    ($name:ident, $vector:ident, $class:ident, $feature:literal) => {
+        #[inline]
+        #[target_feature(enable = $feature)]
+        fn $name<const N: usize>(x: &mut [$vector; N], [a, b, c]: [&mut $vector; 3]) {
+            match N {
+                1 => tie!($class, x, a, b, c; 0),
+                2 => tie!($class, x, a, b, c; 0 1),
+                3 => tie!($class, x, a, b, c; 0 1 2),
+                4 => tie!($class, x, a, b, c; 0 1 2 3),
+                5 => tie!($class, x, a, b, c; 0 1 2 3 4),
+                6 => tie!($class, x, a, b, c; 0 1 2 3 4 5),
+                7 => tie!($class, x, a, b, c; 0 1 2 3 4 5 6),
+                8 => tie!($class, x, a, b, c; 0 1 2 3 4 5 6 7),
+                _ => tie!($class, x, a, b, c; 0 1 2 3 4 5 6 7 8),
+            }
+        }
+    };
 }
+
+pin!(pin_xmm, __m128i, xmm_reg, "avx");
+pin!(pin_ymm, __m256i, ymm_reg, "avx2");
 
 #[inline(always)]
 fn reversal() -> __m128i {
@@ -251,8 +274,8 @@ impl Simd for Xmm {
         vectors[0]
     }
     #[inline(always)]
-    fn pin(self, v: __m128i) -> __m128i {
-        unsafe { pin_xmm(v) }
+    fn pin<const N: usize>(self, states: &mut [__m128i; N], others: [&mut __m128i; 3]) {
+        unsafe { pin_xmm(states, others) }
     }
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> __m128i {
@@ -347,8 +370,8 @@ impl Simd for Ymm {
         }
     }
     #[inline(always)]
-    fn pin(self, v: __m256i) -> __m256i {
-        unsafe { pin_ymm(v) }
+    fn pin<const N: usize>(self, states: &mut [__m256i; N], others: [&mut __m256i; 3]) {
+        unsafe { pin_ymm(states, others) }
     }
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> __m256i {
@@ -362,7 +385,7 @@ impl Simd for Ymm {
     unsafe fn load_tail(self, from: *const u8, len: usize) -> __m256i {
         // SAFETY: 32 bytes are there if 16 count, else 16.
         unsafe {
-            if len >= 16 {
+            if len > 16 {
                 _mm256_loadu_si256(from.cast())
             } else {
                 _mm256_zextsi128_si256(_mm_loadu_si128(from.cast()))
@@ -371,8 +394,8 @@ impl Simd for Ymm {
     }
     #[inline(always)]
     unsafe fn store_tail(self, to: *mut u8, len: usize, v: __m256i) {
-        // SAFETY: 32 bytes are there if 16 count, else 16. Of 16 that count 15 or more
-        // are written beyond only if len is 16 exactly, which the shorter store serves.
+        // SAFETY: 32 bytes are there if 16 count, else 16. The same limit as in `load_tail`:
+        // a load wider than the store before it would have to wait for the cache.
         unsafe {
             if len > 16 {
                 _mm256_storeu_si256(to.cast(), v);

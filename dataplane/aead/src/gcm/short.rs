@@ -1,0 +1,189 @@
+//! Short packets of one key in teams: as many packets as a vector has lanes, all of the same
+//! number of vectors.
+//!
+//! What a packet needs besides its data (the encrypted tag counter, the reduction of its hash,
+//! adding up the lanes) then happens once for the team, a packet to a lane. And there is enough
+//! independent work to fill both the AES and the multiplication unit: when opening, the GHASH
+//! of a team stands between its own AES rounds; when sealing, between those of the next team.
+
+use super::expand::{Key, POWERS};
+use super::ghash::{Sum, polynomial};
+use super::job::{Job, equal, rounds};
+use super::simd::Simd;
+
+/// Longest packet, in vectors, that goes into a team. A team of two with 4 vectors each has 9
+/// AES states, which with the hash sums fills the 16 registers.
+pub(super) const MOST: usize = 4;
+
+/// Seals teams of packets with `U` vectors of data each. `N` is the number of AES states of a
+/// team, `U * LANES + 1`.
+///
+/// `next` gives the members of the next team: the first `LANES` of the array count.
+#[inline(always)]
+pub(super) fn seal<S: Simd, const R: usize, const U: usize, const N: usize>(
+    s: S,
+    key: &Key,
+    mut next: impl FnMut() -> Option<[Job<S>; 4]>,
+) {
+    let Some(mut team) = next() else { return };
+    let mut sum = Sum::zero(s);
+    let mut x = states::<S, U, N>(s, &team);
+    rounds!(s, key, R, x, sum, round => {
+        let _ = round;
+    });
+    apply::<S, U, N>(s, &team, &x);
+    let mut pad = x[N - 1];
+
+    while let Some(following) = next() {
+        let mut hash = Hash::start(s);
+        let mut x = states::<S, U, N>(s, &following);
+        rounds!(s, key, R, x, hash.sum, round => {
+            for i in 0..Hash::<S>::pieces(U) {
+                if round == 1 + i * (R - 1) / Hash::<S>::pieces(U) {
+                    hash.piece::<U>(s, key, &team, i);
+                }
+            }
+        });
+        apply::<S, U, N>(s, &following, &x);
+        write_tags(s, &team, hash.finish(s, pad));
+        (team, pad) = (following, x[N - 1]);
+    }
+
+    let mut hash = Hash::start(s);
+    for i in 0..Hash::<S>::pieces(U) {
+        hash.piece::<U>(s, key, &team, i);
+    }
+    write_tags(s, &team, hash.finish(s, pad));
+}
+
+/// Opens a team of packets with `U` vectors of data each; `N` as for [`seal`]. Bit `i` of the
+/// answer says that packet `i` is authentic; the others are wiped.
+#[inline(always)]
+pub(super) fn open<S: Simd, const R: usize, const U: usize, const N: usize>(
+    s: S,
+    key: &Key,
+    team: &[Job<S>; 4],
+) -> u64 {
+    let tags = team.map(|job| job.tag());
+    let mut hash = Hash::start(s);
+    let mut x = states::<S, U, N>(s, team);
+    rounds!(s, key, R, x, hash.sum, round => {
+        for i in 0..Hash::<S>::pieces(U) {
+            if round == 1 + i * (R - 1) / Hash::<S>::pieces(U) {
+                hash.piece::<U>(s, key, team, i);
+            }
+        }
+    });
+    apply::<S, U, N>(s, team, &x);
+    let computed = hash.finish(s, x[N - 1]);
+    let mut authentic = 0;
+    for i in 0..S::LANES {
+        if equal(s.lane(computed, i), tags[i]) {
+            authentic |= 1 << i;
+        } else {
+            team[i].wipe();
+        }
+    }
+    authentic
+}
+
+/// Counter blocks of every packet of the team, and at last those of the tags, one to a lane.
+#[inline(always)]
+fn states<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<S>; 4]) -> [S::V; N] {
+    let tag_counters = team.map(|job| s.lane(job.tag_counter(s), 0));
+    let mut x = [s.gather(tag_counters); N];
+    for (i, state) in x[..U * S::LANES].iter_mut().enumerate() {
+        *state = team[i / U].counters(s, i % U);
+    }
+    x
+}
+
+#[inline(always)]
+fn apply<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<S>; 4], x: &[S::V; N]) {
+    for (i, &key_stream) in x[..U * S::LANES].iter().enumerate() {
+        if i % U + 1 == U {
+            team[i / U].apply_last(s, key_stream);
+        } else {
+            team[i / U].apply(s, i % U, key_stream);
+        }
+    }
+}
+
+#[inline(always)]
+fn write_tags<S: Simd>(s: S, team: &[Job<S>; 4], tags: S::V) {
+    for (i, job) in team[..S::LANES].iter().enumerate() {
+        job.write_tag(s.lane(tags, i));
+    }
+}
+
+/// GHASH of a team, packet after packet, in pieces that fit between AES rounds.
+struct Hash<S: Simd> {
+    /// Of the packet under way.
+    sum: Sum<S>,
+    /// Of the packets that are done.
+    done: [Sum<S>; 4],
+}
+
+impl<S: Simd> Hash<S> {
+    #[inline(always)]
+    fn start(s: S) -> Self {
+        Self {
+            sum: Sum::zero(s),
+            done: [Sum::zero(s); 4],
+        }
+    }
+
+    /// Number of pieces for packets of `vectors` vectors: those and one more for each packet.
+    #[inline(always)]
+    const fn pieces(vectors: usize) -> usize {
+        (vectors + 1) * S::LANES
+    }
+
+    #[inline(always)]
+    fn piece<const U: usize>(&mut self, s: S, key: &Key, team: &[Job<S>; 4], i: usize) {
+        let (packet, vector) = (i / (U + 1), i % (U + 1));
+        let job = &team[packet];
+        if vector < U {
+            let data = if vector + 1 == U {
+                job.load_last(s)
+            } else {
+                job.load(s, vector)
+            };
+            let (powers, sums) = Job::powers(s, key, job.power(0) + vector * S::LANES);
+            self.sum.add(s, s.reverse(data), powers, sums);
+        } else {
+            self.ends(s, key, job);
+            self.done[packet] = self.sum;
+            self.sum = Sum::zero(s);
+        }
+    }
+
+    /// AAD and length block, which stand before and after the data.
+    #[inline(always)]
+    fn ends(&mut self, s: S, key: &Key, job: &Job<S>) {
+        let block = |table: &[_], index: usize| s.lane(s.splat_from(&table[index]), 0);
+        let (first, last) = (job.aad_power(), POWERS - 1);
+        let powers = [block(&key.powers, first), block(&key.powers, last)];
+        let sums = [block(&key.sums, first), block(&key.sums, last)];
+        let (aad, lengths) = (job.aad, job.lengths);
+        if S::LANES == 1 {
+            self.sum
+                .add(s, s.first(aad), s.first(powers[0]), s.first(sums[0]));
+            self.sum
+                .add(s, s.first(lengths), s.first(powers[1]), s.first(sums[1]));
+        } else {
+            // Lanes beyond the second: whatever stands there is multiplied with zero.
+            let zero = s.lane(s.zero(), 0);
+            let pair = |[a, b]: [_; 2]| s.gather([a, b, zero, zero]);
+            self.sum
+                .add(s, pair([aad, lengths]), pair(powers), pair(sums));
+        }
+    }
+
+    /// The tags, packet `i`'s in lane `i`; `pad` holds the encrypted tag counters.
+    #[inline(always)]
+    fn finish(self, s: S, pad: S::V) -> S::V {
+        let hashes = Sum::fold_each(s, &self.done).reduce(s, polynomial(s));
+        s.xor(s.reverse(hashes), pad)
+    }
+}
