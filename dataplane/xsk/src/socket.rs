@@ -387,3 +387,7 @@ fn tune(fd: BorrowedFd<'_>, options: &Options) {
         let _ = sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes);
     }
 }
+
+#[cfg(test)]
+#[path = "socket_tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::process::Command;
+use std::time::Duration;
 
 use hawser_xsk::Interface;
 
@@ -248,4 +249,28 @@ unsafe fn bpf_call<T>(command: i32, attribute: &T) -> i64 {
             size_of::<T>(),
         )
     }
+}
+
+/// Keeps the calling thread on one core.
+pub(crate) fn pin(cpu: usize) {
+    // SAFETY: a plain bit set, for which zeroes are a value.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `CPU_SET` checks the number against the set's size.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the set is passed with its size; 0 is the calling thread.
+    let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
+    assert_eq!(result, 0, "core {cpu}: {}", io::Error::last_os_error());
+}
+
+/// Time that the calling thread has run (to which other programs on the machine do not add), and
+/// the part of it outside the kernel.
+pub(crate) fn thread_time() -> (Duration, Duration) {
+    // SAFETY: integers, for which zeroes are a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills the structure.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    assert_eq!(result, 0, "the times of a thread");
+    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+    let user = time(usage.ru_utime);
+    (user + time(usage.ru_stime), user)
 }
