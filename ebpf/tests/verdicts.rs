@@ -4,6 +4,7 @@
 #[path = "../rule/tests/common/mod.rs"]
 #[expect(dead_code, reason = "the rule's own tests use the rest")]
 mod common;
+#[expect(dead_code, reason = "the tests on interfaces use the rest")]
 mod support;
 
 use std::net::IpAddr;
