@@ -1,0 +1,98 @@
+//! The command line.
+//!
+//! Exit codes: 0 all is well; 1 it failed; 2 wrong usage, or the configuration is refused; 3 no
+//! `hawser run` answers.
+
+mod check;
+mod explain;
+mod help;
+mod manual_keys;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Success.
+const OK: u8 = 0;
+/// Something failed that is neither of those below.
+const FAILED: u8 = 1;
+/// Wrong usage (clap's own code too), or a refused configuration.
+const REFUSED: u8 = 2;
+
+/// Where a configuration is looked for.
+const DEFAULT_CONFIG: &str = "/etc/hawser/hawser.toml";
+
+#[derive(Parser)]
+#[command(
+    name = "hawser",
+    version,
+    about = "An IPsec gateway that lays one rope from many tunnels",
+    after_help = "Examples:\n  \
+        hawser check -c hawser.toml       say all that is wrong with a configuration\n  \
+        hawser run -c hawser.toml         run the gateway\n  \
+        hawser status --watch             see tunnels, rates and drops\n  \
+        hawser reload                     take up a changed configuration\n  \
+        hawser explain replay_old         what a drop reason means\n  \
+        hawser help config                the configuration file, with an example\n\n\
+        Exit codes: 0 well, 1 failed, 2 wrong usage or configuration refused, \
+        3 no running `hawser run`"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true)]
+enum Command {
+    /// Check a configuration and say everything that is wrong with it
+    #[command(after_help = "Examples:\n  hawser check -c hawser.toml\n  \
+        hawser check --offline -c hawser.toml   without looking at this host's interfaces\n  \
+        hawser check --json -c hawser.toml      diagnostics for an editor or a CI job\n\n\
+        Exit codes: 0 usable (perhaps with warnings), 2 refused")]
+    Check(check::Arguments),
+    /// Explain a drop reason, or list all of them
+    #[command(after_help = "Examples:\n  hawser explain\n  hawser explain replay_old")]
+    Explain(explain::Arguments),
+    /// Make matching key files for the two ends of manually keyed tunnels
+    #[command(after_help = "Example: keys of two tunnels, for both ends\n  \
+        hawser manual-keys -t lab/a -t lab/b --out-a a/keys.toml --out-b b/keys.toml")]
+    ManualKeys(manual_keys::Arguments),
+    /// Explain a command, or the configuration file (`hawser help config`)
+    Help(help::Arguments),
+}
+
+/// `-c FILE`.
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(short, long = "config", value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let code = match Cli::parse().command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::ManualKeys(arguments) => manual_keys::run(&arguments),
+        Command::Help(arguments) => help::run::<Cli>(&arguments),
+    };
+    ExitCode::from(code)
+}
+
+/// Prints to standard output; a closed pipe (`| head`) ends the program quietly.
+fn print(text: &str) {
+    use std::io::Write;
+    if std::io::stdout().lock().write_all(text.as_bytes()).is_err() {
+        std::process::exit(OK.into());
+    }
+}
+
+/// A tokio runtime for this thread.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}

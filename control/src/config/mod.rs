@@ -1,0 +1,22 @@
+//! The configuration file: reading it, checking it, and saying what is wrong with it.
+//!
+//! All problems are collected and reported together, each with file, line and column, the
+//! offending text, the reason and the remedy. The format is documented by `hawser help config`.
+
+mod diagnostic;
+pub mod keys;
+mod model;
+mod parse;
+mod reader;
+mod units;
+mod validate;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, Source};
+pub use model::{
+    Config, Dataplane, Gateway, Interface, MAIN_TABLE, ManualKey, ManualSas, Route,
+    StaticNeighbour, Tunnel, Via, Vlan,
+};
+pub use parse::{load, parse};
+pub use reader::{At, did_you_mean};
+pub use units::{Bandwidth, Mac, SpiText};
+pub use validate::{HostView, against_host};

@@ -1,0 +1,236 @@
+//! The configuration as it is meant: all defaults filled in, all names resolved to what they are.
+
+use std::{net::IpAddr, ops::Range, path::PathBuf, sync::Arc};
+
+use hawser_aead::Suite;
+use hawser_api::{Ceiling, Dscp, IdlePolicy, OuterDf, Role, Secret, Spi};
+use ipnet::IpNet;
+
+use super::{diagnostic::Source, reader::At};
+
+/// Name of the route table that everything uses unless told otherwise.
+pub const MAIN_TABLE: &str = "main";
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from, for pointing at places later.
+    pub source: Arc<Source>,
+    /// This gateway.
+    pub gateway: Gateway,
+    /// The data plane process.
+    pub dataplane: Dataplane,
+    /// Interfaces, in the order of the file.
+    pub interfaces: Vec<Interface>,
+    /// Tunnels of all connections, in the order of the file.
+    pub tunnels: Vec<Tunnel>,
+    /// Names of the connections, in the order of the file.
+    pub connections: Vec<String>,
+    /// Routes, in the order of the file.
+    pub routes: Vec<Route>,
+    /// Neighbours written down by hand.
+    pub neighbours: Vec<StaticNeighbour>,
+}
+
+/// `[gateway]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its name, shown in status.
+    pub name: String,
+    /// What must survive a reboot: the sequence number checkpoint.
+    pub state_dir: PathBuf,
+    /// Sockets and the lock.
+    pub run_dir: PathBuf,
+    /// Name of the TUN device of the host path; `None` switches the host path off.
+    pub tun: Option<String>,
+}
+
+/// `[dataplane]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataplane {
+    /// The program; `None` finds it next to `hawser`.
+    pub program: Option<PathBuf>,
+    /// A core for each worker; `None` leaves a worker to the scheduler.
+    pub workers: Vec<Option<u16>>,
+    /// Frames for each worker.
+    pub frames_per_worker: u32,
+    /// Entries of each ring, a power of two.
+    pub ring_size: u32,
+    /// What an idle worker does.
+    pub idle: IdlePolicy,
+    /// Seed of the five-tuple hash; `None` draws one.
+    pub hash_seed: Option<u64>,
+}
+
+/// `[[interface]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name in the kernel.
+    pub name: At<String>,
+    /// Which side it faces.
+    pub role: Role,
+    /// Queues to serve; `None` serves all.
+    pub queues: Option<u16>,
+    /// Try zero copy first.
+    pub zero_copy: bool,
+    /// Route table of untagged packets; `None` on an outside interface, or when only VLANs are
+    /// served.
+    pub untagged: Option<String>,
+    /// VLANs.
+    pub vlans: Vec<Vlan>,
+}
+
+/// `[[interface.vlan]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// 802.1Q identifier.
+    pub id: At<u16>,
+    /// Route table of its packets.
+    pub route_table: String,
+}
+
+/// `[[connection.tunnel]]` with the defaults of its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// `connection/tunnel`.
+    pub name: String,
+    /// Where it begins in the file.
+    pub span: Range<usize>,
+    /// The connection.
+    pub connection: String,
+    /// Our outside address.
+    pub local: At<IpAddr>,
+    /// The peer's outside address.
+    pub remote: At<IpAddr>,
+    /// Our addresses inside the tunnel, with the network that the peer shares.
+    pub inside: Vec<At<IpNet>>,
+    /// Plain or in UDP.
+    pub encapsulation: hawser_api::Encapsulation,
+    /// Largest outer packet; `None` takes the interface's or the route's.
+    pub outside_mtu: Option<At<u16>>,
+    /// DSCP of the outer header.
+    pub dscp: Dscp,
+    /// DF of the outer header.
+    pub df: OuterDf,
+    /// Fragment before encryption what is too large, whatever its DF says.
+    pub ignore_df: bool,
+    /// TCP MSS as in [`hawser_api::Tunnel::tcp_mss`].
+    pub tcp_mss: Option<u16>,
+    /// Share of the flows.
+    pub weight: u32,
+    /// What the far end lets through.
+    pub ceiling: Ceiling,
+    /// Route table of packets that come out of the tunnel.
+    pub route_table: String,
+    /// The worker that decrypts.
+    pub owner: Option<At<u16>>,
+    /// Outside interface, when not the one that the kernel's route says.
+    pub interface: Option<At<String>>,
+    /// Neighbour that outer packets go to, when not the one that the kernel's route says.
+    pub next_hop: Option<At<IpAddr>>,
+    /// The SAs, when set by hand.
+    pub manual: Option<ManualSas>,
+}
+
+/// A pair of SAs with keys from a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManualSas {
+    /// Cipher and integrity, both ways.
+    pub suite: Suite,
+    /// Extended sequence numbers, both ways.
+    pub esn: bool,
+    /// Replay window in packets.
+    pub replay_window: u32,
+    /// What we send with.
+    pub outbound: ManualKey,
+    /// What we receive with.
+    pub inbound: ManualKey,
+}
+
+/// One direction's SPI and key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManualKey {
+    /// The SPI.
+    pub spi: Spi,
+    /// The key material.
+    pub key: Secret,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where it begins in the file.
+    pub span: Range<usize>,
+    /// Destinations.
+    pub to: Vec<IpNet>,
+    /// Which route table.
+    pub table: String,
+    /// Where packets go.
+    pub via: Via,
+    /// Also a route of the host's own stack, into the TUN device.
+    pub host_route: bool,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// Over tunnels: their full names, in the order of the file.
+    Tunnels(Vec<String>),
+    /// Out of an inside interface.
+    Inside {
+        /// Its name.
+        interface: String,
+        /// The VLAN.
+        vlan: Option<u16>,
+        /// The router there.
+        gateway: Option<IpAddr>,
+    },
+    /// To the host's own stack.
+    Host,
+    /// Nowhere.
+    Blackhole,
+}
+
+/// `[[neighbour]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticNeighbour {
+    /// The interface's name.
+    pub interface: String,
+    /// The VLAN.
+    pub vlan: Option<u16>,
+    /// The neighbour's address.
+    pub address: IpAddr,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+}
+
+impl Config {
+    /// The interface of this name.
+    #[must_use]
+    pub fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|i| i.name.value == name)
+    }
+
+    /// The names of all route tables that are used, `main` first.
+    #[must_use]
+    pub fn table_names(&self) -> Vec<&str> {
+        let mut names = vec![MAIN_TABLE];
+        let used = self
+            .interfaces
+            .iter()
+            .flat_map(|i| {
+                i.untagged
+                    .iter()
+                    .chain(i.vlans.iter().map(|v| &v.route_table))
+            })
+            .chain(self.tunnels.iter().map(|t| &t.route_table))
+            .chain(self.routes.iter().map(|r| &r.table));
+        let mut seen = std::collections::HashSet::from([MAIN_TABLE]);
+        for name in used {
+            if seen.insert(name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}

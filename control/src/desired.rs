@@ -1,0 +1,652 @@
+//! What the data plane's tables should be: a pure function of the configuration and of what the
+//! kernel says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use hawser_api::{
+    GroupId, InboundSa, Member, NextHop, OutboundSa, PortId, Role, Selectors, Setup, Spi, TableId,
+    Tunnel, TunnelId,
+};
+use ipnet::IpNet;
+
+use crate::{
+    config::{self, Config, MAIN_TABLE, Via},
+    ids::{Ids, group_name},
+    netlink::{Mirror, Path, Reach},
+};
+
+/// The routes of one table.
+pub type Routes = BTreeMap<IpNet, NextHop>;
+/// A neighbour's place: interface, VLAN, address.
+pub type NeighbourKey = (PortId, Option<u16>, IpAddr);
+
+/// All tables of the data plane.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// Route table by interface and VLAN.
+    pub attachments: BTreeMap<(PortId, Option<u16>), TableId>,
+    /// Tunnels.
+    pub tunnels: BTreeMap<TunnelId, Tunnel>,
+    /// SAs.
+    pub sas: Arc<SaSet>,
+    /// Members by group.
+    pub groups: BTreeMap<GroupId, Vec<Member>>,
+    /// Routes by table; shared with the tables before where nothing changed.
+    pub routes: BTreeMap<TableId, Arc<Routes>>,
+    /// Ethernet addresses of neighbours.
+    pub neighbours: BTreeMap<NeighbourKey, [u8; 6]>,
+    /// Addresses by port.
+    pub port_addresses: BTreeMap<PortId, Vec<IpAddr>>,
+}
+
+/// The SAs of all tunnels. Configured keys fill it now; a key exchange would change it later.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SaSet {
+    /// One a tunnel.
+    pub outbound: BTreeMap<TunnelId, OutboundSa>,
+    /// By SPI.
+    pub inbound: BTreeMap<Spi, InboundSa>,
+}
+
+impl SaSet {
+    /// The SAs that the configuration holds.
+    #[must_use]
+    pub fn configured(config: &Config, ids: &Ids) -> Self {
+        let mut set = Self::default();
+        for tunnel in &config.tunnels {
+            let (Some(id), Some(manual)) = (ids.tunnel(&tunnel.name), &tunnel.manual) else {
+                continue;
+            };
+            set.outbound.insert(
+                id,
+                OutboundSa {
+                    tunnel: id,
+                    spi: manual.outbound.spi,
+                    suite: manual.suite,
+                    key: manual.outbound.key.clone(),
+                    esn: manual.esn,
+                    selectors: Selectors::default(),
+                },
+            );
+            set.inbound.insert(
+                manual.inbound.spi,
+                InboundSa {
+                    tunnel: id,
+                    spi: manual.inbound.spi,
+                    suite: manual.suite,
+                    key: manual.inbound.key.clone(),
+                    esn: manual.esn,
+                    replay_window: manual.replay_window,
+                    selectors: Selectors::default(),
+                },
+            );
+        }
+        set
+    }
+}
+
+/// The interfaces that the data plane was set up with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ports(Vec<Port>);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its number.
+    pub id: PortId,
+    /// Its name.
+    pub name: String,
+    /// Its index in the kernel when it was set up.
+    pub ifindex: u32,
+    /// Its MTU when it was set up: frames were sized for it.
+    pub mtu: u32,
+    /// Which side it faces.
+    pub role: Role,
+}
+
+impl Ports {
+    /// The ports of a set-up.
+    #[must_use]
+    pub fn of(setup: &Setup) -> Self {
+        let ports = setup.ports.iter().zip(0..);
+        Self(
+            ports
+                .map(|(port, id)| Port {
+                    id: PortId(id),
+                    name: port.interface.clone(),
+                    ifindex: port.ifindex,
+                    mtu: port.mtu,
+                    role: port.role,
+                })
+                .collect(),
+        )
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Port> {
+        self.0.iter()
+    }
+
+    /// The port of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Port> {
+        self.0.iter().find(|p| p.name == name)
+    }
+
+    /// The port of this index in the kernel.
+    #[must_use]
+    pub fn at(&self, ifindex: u32) -> Option<&Port> {
+        self.0.iter().find(|p| p.ifindex == ifindex)
+    }
+
+    /// The port of this number.
+    #[must_use]
+    pub fn get(&self, id: PortId) -> Option<&Port> {
+        self.0.get(id.index())
+    }
+}
+
+/// Why a tunnel cannot send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The kernel has no route to the peer.
+    NoRoute,
+    /// The route to the peer leaves through an interface that is not served.
+    WrongInterface(String),
+    /// The outside interface is gone.
+    InterfaceGone(String),
+    /// The outside interface is down.
+    LinkDown(String),
+    /// The next hop does not answer.
+    NoNeighbour(IpAddr),
+    /// The next hop has not answered yet.
+    Resolving(IpAddr),
+    /// No SA to send with, or none to receive with.
+    NoSa,
+}
+
+impl Hindrance {
+    /// A word for tables and JSON: stable.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NoRoute => "no route",
+            Self::WrongInterface(_) => "wrong interface",
+            Self::InterfaceGone(_) => "interface gone",
+            Self::LinkDown(_) => "link down",
+            Self::NoNeighbour(_) => "no neighbour",
+            Self::Resolving(_) => "resolving",
+            Self::NoSa => "no SA",
+        }
+    }
+}
+
+impl std::fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoRoute => f.write_str(
+                "the kernel has no route to the peer: check `ip route get` with its address",
+            ),
+            Self::WrongInterface(name) => write!(
+                f,
+                "the kernel's route to the peer leaves through {name}, which is no [[interface]] \
+                 that faces outside: describe it there, or set `interface` and `next_hop`"
+            ),
+            Self::InterfaceGone(name) => {
+                write!(
+                    f,
+                    "{name} does not exist; the tunnel goes on when it is back"
+                )
+            }
+            Self::LinkDown(name) => write!(f, "{name} is down or has no carrier"),
+            Self::NoNeighbour(address) => write!(
+                f,
+                "the next hop {address} does not answer ARP or neighbour discovery: is it up?"
+            ),
+            Self::Resolving(address) => write!(f, "waiting for {address} to answer"),
+            Self::NoSa => f.write_str("no keys are installed"),
+        }
+    }
+}
+
+/// All that the tables follow from.
+pub struct Inputs<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Numbers of its names.
+    pub ids: &'a Ids,
+    /// SAs.
+    pub sas: &'a Arc<SaSet>,
+    /// Ports of the running data plane.
+    pub ports: &'a Ports,
+    /// What the kernel knows.
+    pub mirror: &'a Mirror,
+    /// Routes to the peers, by remote and local address.
+    pub paths: &'a HashMap<(IpAddr, IpAddr), Path>,
+    /// Neighbours that packets were waiting for: interface, VLAN, address.
+    pub wanted: &'a BTreeSet<(String, Option<u16>, IpAddr)>,
+}
+
+impl Inputs<'_> {
+    /// The tables, and for each tunnel that cannot send, why. Routes are taken over from `before`
+    /// when `same_routes` says that nothing they follow from has changed.
+    #[must_use]
+    pub fn tables(
+        &self,
+        before: Option<&Desired>,
+        same_routes: bool,
+    ) -> (Desired, BTreeMap<TunnelId, Hindrance>) {
+        let mut tunnels = BTreeMap::new();
+        let mut hindrances = BTreeMap::new();
+        for tunnel in &self.config.tunnels {
+            let Some(id) = self.ids.tunnel(&tunnel.name) else {
+                continue;
+            };
+            let (placed, hindrance) = self.place(id, tunnel);
+            tunnels.extend(placed.map(|t| (id, t)));
+            hindrances.extend(hindrance.map(|h| (id, h)));
+        }
+        let routes = match before {
+            Some(before) if same_routes => before.routes.clone(),
+            _ => self.routes(before),
+        };
+        let desired = Desired {
+            attachments: self.attachments(),
+            groups: self.groups(&hindrances),
+            neighbours: self.neighbours(&tunnels),
+            port_addresses: self.port_addresses(),
+            sas: self.installable(&tunnels),
+            tunnels,
+            routes,
+        };
+        (desired, hindrances)
+    }
+
+    /// The kernel's interface of an attachment: the port itself, or the VLAN interface on it.
+    fn kernel_interface(&self, port: &Port, vlan: Option<u16>) -> Option<u32> {
+        match vlan {
+            None => Some(port.ifindex),
+            Some(id) => self.mirror.vlan(port.ifindex, id).map(|l| l.index),
+        }
+    }
+
+    fn attachments(&self) -> BTreeMap<(PortId, Option<u16>), TableId> {
+        self.each_attachment()
+            .map(|(port, vlan, table)| ((port.id, vlan), table))
+            .collect()
+    }
+
+    fn each_attachment(&self) -> impl Iterator<Item = (&Port, Option<u16>, TableId)> {
+        self.config.interfaces.iter().flat_map(move |interface| {
+            let port = self.ports.named(&interface.name.value);
+            let untagged = interface.untagged.iter().map(|table| (None, table));
+            let tagged = interface
+                .vlans
+                .iter()
+                .map(|v| (Some(v.id.value), &v.route_table));
+            untagged
+                .chain(tagged)
+                .filter_map(move |(vlan, table)| Some((port?, vlan, self.ids.table(table)?)))
+        })
+    }
+
+    /// Where a tunnel's packets leave, and what is in the way.
+    fn place(&self, id: TunnelId, tunnel: &config::Tunnel) -> (Option<Tunnel>, Option<Hindrance>) {
+        let remote = tunnel.remote.value;
+        let path = self.paths.get(&(remote, tunnel.local.value));
+        let (port, next_hop, route_mtu, mut hindrance) = match (&tunnel.interface, path) {
+            (Some(interface), _) => {
+                let next_hop = tunnel.next_hop.as_ref().map_or(remote, |n| n.value);
+                let port = self.ports.named(&interface.value);
+                let gone = || Hindrance::InterfaceGone(interface.value.clone());
+                (port, next_hop, None, port.is_none().then(gone))
+            }
+            (None, Some(path)) => {
+                let port = self
+                    .ports
+                    .at(path.ifindex)
+                    .filter(|p| p.role != Role::Inside);
+                let wrong =
+                    || {
+                        let link = self.mirror.links.get(&path.ifindex);
+                        Hindrance::WrongInterface(link.map_or_else(
+                            || format!("interface {}", path.ifindex),
+                            |l| l.name.clone(),
+                        ))
+                    };
+                (
+                    port,
+                    path.gateway.unwrap_or(remote),
+                    path.mtu,
+                    port.is_none().then(wrong),
+                )
+            }
+            (None, None) => (None, remote, None, Some(self.why_no_route())),
+        };
+        // Without a way out the tunnel can still receive: its SAs stay and keep counting.
+        let outside = || self.ports.iter().find(|p| p.role != Role::Inside);
+        let Some(port) = port.or_else(outside) else {
+            return (None, hindrance);
+        };
+        let link = self.mirror.links.get(&port.ifindex);
+        hindrance = hindrance.or_else(|| match link {
+            None => Some(Hindrance::InterfaceGone(port.name.clone())),
+            Some(link) if !link.up => Some(Hindrance::LinkDown(port.name.clone())),
+            Some(_) => self.unresolved(port, next_hop),
+        });
+        if hindrance.is_none() && !self.sas.outbound.contains_key(&id) {
+            hindrance = Some(Hindrance::NoSa);
+        }
+        // A link that grew takes no larger packets before the frames are larger too.
+        let link_mtu = link.map_or(port.mtu, |l| l.mtu.min(port.mtu));
+        let mtu = [
+            tunnel.outside_mtu.as_ref().map(|m| u32::from(m.value)),
+            route_mtu,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(link_mtu, u32::min);
+        let placed = Tunnel {
+            id,
+            name: tunnel.name.clone(),
+            local: tunnel.local.value,
+            remote,
+            encapsulation: tunnel.encapsulation,
+            port: port.id,
+            next_hop,
+            outside_mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+            dscp: tunnel.dscp,
+            outer_df: tunnel.df,
+            clear_inner_df: tunnel.ignore_df,
+            tcp_mss: tunnel.tcp_mss,
+            table: self.ids.table(&tunnel.route_table).unwrap_or(TableId::MAIN),
+            owner: tunnel.owner.as_ref().map(|o| hawser_api::WorkerId(o.value)),
+            ceiling: tunnel.ceiling,
+        };
+        (Some(placed), hindrance)
+    }
+
+    /// No route is most often the consequence of an interface that is down or gone.
+    fn why_no_route(&self) -> Hindrance {
+        let outside = self
+            .config
+            .interfaces
+            .iter()
+            .filter(|i| i.role != Role::Inside);
+        for interface in outside {
+            let name = &interface.name.value;
+            match self.mirror.link(name) {
+                None => return Hindrance::InterfaceGone(name.clone()),
+                Some(link) if !link.up => return Hindrance::LinkDown(name.clone()),
+                Some(_) => {}
+            }
+        }
+        Hindrance::NoRoute
+    }
+
+    fn unresolved(&self, port: &Port, next_hop: IpAddr) -> Option<Hindrance> {
+        let by_hand = self
+            .config
+            .neighbours
+            .iter()
+            .any(|n| n.interface == port.name && n.vlan.is_none() && n.address == next_hop);
+        if by_hand {
+            return None;
+        }
+        match self.mirror.neighbours.get(&(port.ifindex, next_hop)) {
+            Some(entry) if entry.usable().is_some() => None,
+            Some(entry) if entry.reach == Reach::Failed => Some(Hindrance::NoNeighbour(next_hop)),
+            _ => Some(Hindrance::Resolving(next_hop)),
+        }
+    }
+
+    /// SAs of tunnels that could not be placed cannot be installed.
+    fn installable(&self, tunnels: &BTreeMap<TunnelId, Tunnel>) -> Arc<SaSet> {
+        let all = self
+            .sas
+            .outbound
+            .keys()
+            .chain(self.sas.inbound.values().map(|sa| &sa.tunnel));
+        if all.into_iter().all(|id| tunnels.contains_key(id)) {
+            return Arc::clone(self.sas);
+        }
+        let mut set = (**self.sas).clone();
+        set.outbound.retain(|id, _| tunnels.contains_key(id));
+        set.inbound.retain(|_, sa| tunnels.contains_key(&sa.tunnel));
+        Arc::new(set)
+    }
+
+    fn groups(&self, hindrances: &BTreeMap<TunnelId, Hindrance>) -> BTreeMap<GroupId, Vec<Member>> {
+        let by_name: HashMap<&str, &config::Tunnel> = self
+            .config
+            .tunnels
+            .iter()
+            .map(|t| (t.name.as_str(), t))
+            .collect();
+        let mut groups = BTreeMap::new();
+        for route in &self.config.routes {
+            let Via::Tunnels(names) = &route.via else {
+                continue;
+            };
+            if names.len() == 1 {
+                continue;
+            }
+            let Some(id) = self.ids.group(&group_name(self.config, names)) else {
+                continue;
+            };
+            if groups.contains_key(&id) {
+                continue;
+            }
+            let mut members: Vec<(Member, bool)> = names
+                .iter()
+                .filter_map(|name| {
+                    let tunnel = self.ids.tunnel(name)?;
+                    let weight = by_name.get(name.as_str())?.weight;
+                    Some((Member { tunnel, weight }, !hindrances.contains_key(&tunnel)))
+                })
+                .collect();
+            // Flows go to the tunnels that can send. If none can, they keep their places, and
+            // their drops say why.
+            if members.iter().any(|(_, usable)| *usable) {
+                for (member, usable) in &mut members {
+                    member.weight *= u32::from(*usable);
+                }
+            }
+            members.sort_by_key(|(m, _)| m.tunnel);
+            groups.insert(id, members.into_iter().map(|(m, _)| m).collect());
+        }
+        groups
+    }
+
+    fn routes(&self, before: Option<&Desired>) -> BTreeMap<TableId, Arc<Routes>> {
+        let mut tables: BTreeMap<TableId, Routes> = BTreeMap::new();
+        let mut add = |table: TableId, net: IpNet, next_hop: NextHop| {
+            tables.entry(table).or_default().insert(net, next_hop);
+        };
+        let own = if self.config.gateway.tun.is_some() {
+            NextHop::Host
+        } else {
+            NextHop::Blackhole
+        };
+        // Inside links: their networks, and our own addresses on them.
+        for (port, vlan, table) in self.each_attachment() {
+            let Some(ifindex) = self.kernel_interface(port, vlan) else {
+                continue;
+            };
+            for net in routable(self.mirror.addresses_of(ifindex)) {
+                if net.prefix_len() < net.max_prefix_len() {
+                    let next_hop = NextHop::Inside {
+                        port: port.id,
+                        vlan,
+                        gateway: None,
+                    };
+                    add(table, net.trunc(), next_hop);
+                }
+                add(table, IpNet::from(net.addr()), own);
+            }
+        }
+        // Inside networks of tunnels: the peer's address through the tunnel, ours to the host.
+        // The host's own packets look in `main`, so they are there in any case.
+        for tunnel in &self.config.tunnels {
+            let Some(id) = self.ids.tunnel(&tunnel.name) else {
+                continue;
+            };
+            let table = self.ids.table(&tunnel.route_table).unwrap_or(TableId::MAIN);
+            for table in BTreeSet::from([table, TableId::MAIN]) {
+                for inside in &tunnel.inside {
+                    let net = inside.value;
+                    if net.prefix_len() < net.max_prefix_len() {
+                        add(table, net.trunc(), NextHop::Tunnel(id));
+                    }
+                    add(table, IpNet::from(net.addr()), own);
+                }
+            }
+        }
+        for route in &self.config.routes {
+            let (Some(table), Some(next_hop)) =
+                (self.ids.table(&route.table), self.next_hop(&route.via))
+            else {
+                continue;
+            };
+            for net in &route.to {
+                add(table, *net, next_hop);
+            }
+        }
+        let share = |(table, routes)| {
+            let same = before
+                .and_then(|b| b.routes.get(&table))
+                .filter(|old| ***old == routes)
+                .map(Arc::clone);
+            (table, same.unwrap_or_else(|| Arc::new(routes)))
+        };
+        tables.into_iter().map(share).collect()
+    }
+
+    fn next_hop(&self, via: &Via) -> Option<NextHop> {
+        Some(match via {
+            Via::Tunnels(names) => match names.as_slice() {
+                [one] => NextHop::Tunnel(self.ids.tunnel(one)?),
+                _ => NextHop::Group(self.ids.group(&group_name(self.config, names))?),
+            },
+            Via::Inside {
+                interface,
+                vlan,
+                gateway,
+            } => NextHop::Inside {
+                port: self.ports.named(interface)?.id,
+                vlan: *vlan,
+                gateway: *gateway,
+            },
+            Via::Host => NextHop::Host,
+            Via::Blackhole => NextHop::Blackhole,
+        })
+    }
+
+    /// The neighbours that the data plane needs, with the kernel's interface of each.
+    #[must_use]
+    pub fn needed_neighbours(
+        &self,
+        tunnels: &BTreeMap<TunnelId, Tunnel>,
+    ) -> BTreeMap<NeighbourKey, u32> {
+        let mut needed = BTreeMap::new();
+        for tunnel in tunnels.values() {
+            if let Some(port) = self.ports.get(tunnel.port) {
+                needed.insert((port.id, None, tunnel.next_hop), port.ifindex);
+            }
+        }
+        let gateways = self
+            .config
+            .routes
+            .iter()
+            .filter_map(|route| match &route.via {
+                Via::Inside {
+                    interface,
+                    vlan,
+                    gateway: Some(gateway),
+                } => Some((interface, *vlan, *gateway)),
+                _ => None,
+            });
+        let wanted = self
+            .wanted
+            .iter()
+            .map(|(name, vlan, address)| (name, *vlan, *address));
+        for (name, vlan, address) in gateways.chain(wanted) {
+            if let Some(port) = self.ports.named(name)
+                && let Some(ifindex) = self.kernel_interface(port, vlan)
+            {
+                needed.insert((port.id, vlan, address), ifindex);
+            }
+        }
+        needed
+    }
+
+    fn neighbours(&self, tunnels: &BTreeMap<TunnelId, Tunnel>) -> BTreeMap<NeighbourKey, [u8; 6]> {
+        let mut neighbours: BTreeMap<NeighbourKey, [u8; 6]> = self
+            .needed_neighbours(tunnels)
+            .into_iter()
+            .filter_map(|(key, ifindex)| {
+                let entry = self.mirror.neighbours.get(&(ifindex, key.2))?;
+                Some((key, entry.usable()?))
+            })
+            .collect();
+        for by_hand in &self.config.neighbours {
+            if let Some(port) = self.ports.named(&by_hand.interface) {
+                neighbours.insert((port.id, by_hand.vlan, by_hand.address), by_hand.mac);
+            }
+        }
+        neighbours
+    }
+
+    fn port_addresses(&self) -> BTreeMap<PortId, Vec<IpAddr>> {
+        self.ports
+            .iter()
+            .map(|port| {
+                let vlans = self
+                    .mirror
+                    .links
+                    .values()
+                    .filter(|l| l.vlan.is_some_and(|(parent, _)| parent == port.ifindex))
+                    .map(|l| l.index);
+                let mut addresses: Vec<IpAddr> = std::iter::once(port.ifindex)
+                    .chain(vlans)
+                    .flat_map(|index| self.mirror.addresses_of(index))
+                    .map(IpNet::addr)
+                    .collect();
+                // An ICMP error from a link-local address is of no use beyond the link.
+                addresses.sort_by_key(|a| is_link_local(*a));
+                (port.id, addresses)
+            })
+            .collect()
+    }
+
+    /// Addresses of the TUN device, and routes of the host into it.
+    #[must_use]
+    pub fn tun(config: &Config) -> (BTreeSet<IpNet>, BTreeSet<IpNet>) {
+        let addresses = config
+            .tunnels
+            .iter()
+            .flat_map(|t| &t.inside)
+            .map(|a| a.value)
+            .collect();
+        let routes = config
+            .routes
+            .iter()
+            .filter(|r| r.host_route && r.table == MAIN_TABLE)
+            .flat_map(|r| r.to.iter().copied())
+            .collect();
+        (addresses, routes)
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// The same link-local network is on every link, so it cannot be routed to one.
+fn routable(nets: &[IpNet]) -> impl Iterator<Item = &IpNet> {
+    nets.iter().filter(|net| !is_link_local(net.addr()))
+}
