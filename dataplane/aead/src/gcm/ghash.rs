@@ -62,21 +62,20 @@ impl<S: Simd> Sum<S> {
     /// All lanes added into the first.
     #[inline(always)]
     pub(super) fn fold(self, s: S) -> Self {
-        let fold = |v| s.first(s.fold(v));
         Self {
-            low: fold(self.low),
-            middle: fold(self.middle),
-            high: fold(self.high),
+            low: s.first(s.fold(self.low)),
+            middle: s.first(s.fold(self.middle)),
+            high: s.first(s.fold(self.high)),
         }
     }
 
     /// Lane `i` is the sum of all lanes of `sums[i]`.
     #[inline(always)]
-    pub(super) fn fold_each(s: S, sums: &[Self; 4]) -> Self {
+    pub(super) fn fold_each(s: S, [a, b, c, d]: &[Self; 4]) -> Self {
         Self {
-            low: s.fold_each(sums.map(|sum| sum.low)),
-            middle: s.fold_each(sums.map(|sum| sum.middle)),
-            high: s.fold_each(sums.map(|sum| sum.high)),
+            low: s.fold_each([a.low, b.low, c.low, d.low]),
+            middle: s.fold_each([a.middle, b.middle, c.middle, d.middle]),
+            high: s.fold_each([a.high, b.high, c.high, d.high]),
         }
     }
 

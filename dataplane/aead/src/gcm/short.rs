@@ -6,6 +6,7 @@
 //! independent work to fill both the AES and the multiplication unit: when opening, the GHASH
 //! of a team stands between its own AES rounds; when sealing, between those of the next team.
 
+use super::Packet;
 use super::expand::{Key, POWERS};
 use super::ghash::{Sum, polynomial};
 use super::job::{Job, equal, rounds};
@@ -15,27 +16,27 @@ use super::simd::Simd;
 /// AES states, which with the hash sums fills the 16 registers.
 pub(super) const MOST: usize = 4;
 
-/// Seals teams of packets with `U` vectors of data each. `N` is the number of AES states of a
-/// team, `U * LANES + 1`.
-///
-/// `next` gives the members of the next team: the first `LANES` of the array count.
+/// Seals the packets at `indices`, which make whole teams and have `U` vectors of data each.
+/// `N` is the number of AES states of a team, `U * LANES + 1`.
 #[inline(always)]
 pub(super) fn seal<S: Simd, const R: usize, const U: usize, const N: usize>(
     s: S,
     key: &Key,
-    mut next: impl FnMut() -> Option<[Job<S>; 4]>,
+    packets: &mut [Packet<'_>],
+    indices: &[u8],
 ) {
-    let Some(mut team) = next() else { return };
-    let mut sum = Sum::zero(s);
+    let (first, rest) = indices.split_at(S::LANES);
+    let mut team = seal_jobs(s, key, packets, first);
+    let mut hash = Hash::start(s);
     let mut x = states::<S, U, N>(s, &team);
-    rounds!(s, key, R, x, sum, round => {
+    rounds!(s, key, R, x, hash.sum, round => {
         let _ = round;
     });
     apply::<S, U, N>(s, &team, &x);
     let mut pad = x[N - 1];
 
-    while let Some(following) = next() {
-        let mut hash = Hash::start(s);
+    for following in rest.chunks_exact(S::LANES) {
+        let following = seal_jobs(s, key, packets, following);
         let mut x = states::<S, U, N>(s, &following);
         rounds!(s, key, R, x, hash.sum, round => {
             for i in 0..Hash::<S>::pieces(U) {
@@ -46,65 +47,88 @@ pub(super) fn seal<S: Simd, const R: usize, const U: usize, const N: usize>(
         });
         apply::<S, U, N>(s, &following, &x);
         write_tags(s, &team, hash.finish(s, pad));
+        hash = Hash::start(s);
         (team, pad) = (following, x[N - 1]);
     }
 
-    let mut hash = Hash::start(s);
     for i in 0..Hash::<S>::pieces(U) {
         hash.piece::<U>(s, key, &team, i);
     }
     write_tags(s, &team, hash.finish(s, pad));
 }
 
-/// Opens a team of packets with `U` vectors of data each; `N` as for [`seal`]. Bit `i` of the
-/// answer says that packet `i` is authentic; the others are wiped.
+/// Opens the packets at `indices`, as [`seal`] seals them. Bit `i` of the answer says that
+/// packet `i` is authentic; the others are wiped.
 #[inline(always)]
 pub(super) fn open<S: Simd, const R: usize, const U: usize, const N: usize>(
     s: S,
     key: &Key,
-    team: &[Job<S>; 4],
+    packets: &mut [Packet<'_>],
+    indices: &[u8],
 ) -> u64 {
-    let tags = team.map(|job| job.tag());
-    let mut hash = Hash::start(s);
-    let mut x = states::<S, U, N>(s, team);
-    rounds!(s, key, R, x, hash.sum, round => {
-        for i in 0..Hash::<S>::pieces(U) {
-            if round == 1 + i * (R - 1) / Hash::<S>::pieces(U) {
-                hash.piece::<U>(s, key, team, i);
-            }
-        }
-    });
-    apply::<S, U, N>(s, team, &x);
-    let computed = hash.finish(s, x[N - 1]);
     let mut authentic = 0;
-    for i in 0..S::LANES {
-        if equal(s.lane(computed, i), tags[i]) {
-            authentic |= 1 << i;
-        } else {
-            team[i].wipe();
+    for indices in indices.chunks_exact(S::LANES) {
+        let mut team = [Job::open(s, key, &mut packets[usize::from(indices[0])]); 4];
+        for i in 1..S::LANES {
+            team[i] = Job::open(s, key, &mut packets[usize::from(indices[i])]);
+        }
+        let mut tags = [team[0].tag(); 4];
+        for i in 1..S::LANES {
+            tags[i] = team[i].tag();
+        }
+        let mut hash = Hash::start(s);
+        let mut x = states::<S, U, N>(s, &team);
+        rounds!(s, key, R, x, hash.sum, round => {
+            for i in 0..Hash::<S>::pieces(U) {
+                if round == 1 + i * (R - 1) / Hash::<S>::pieces(U) {
+                    hash.piece::<U>(s, key, &team, i);
+                }
+            }
+        });
+        apply::<S, U, N>(s, &team, &x);
+        let computed = hash.finish(s, x[N - 1]);
+        for i in 0..S::LANES {
+            if equal(s.lane(computed, i), tags[i]) {
+                authentic |= 1 << indices[i];
+            } else {
+                team[i].wipe();
+            }
         }
     }
     authentic
 }
 
+/// The first `LANES` of the array are the team.
+#[inline(always)]
+fn seal_jobs<S: Simd>(s: S, key: &Key, packets: &mut [Packet<'_>], indices: &[u8]) -> [Job<S>; 4] {
+    let mut team = [Job::seal(s, key, &mut packets[usize::from(indices[0])]); 4];
+    for i in 1..S::LANES {
+        team[i] = Job::seal(s, key, &mut packets[usize::from(indices[i])]);
+    }
+    team
+}
+
 /// Counter blocks of every packet of the team, and at last those of the tags, one to a lane.
 #[inline(always)]
 fn states<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<S>; 4]) -> [S::V; N] {
-    let tag_counters = team.map(|job| s.lane(job.tag_counter(s), 0));
+    let mut tag_counters = [s.lane(team[0].tag_counter(s), 0); 4];
+    for i in 1..S::LANES {
+        tag_counters[i] = s.lane(team[i].tag_counter(s), 0);
+    }
     let mut x = [s.gather(tag_counters); N];
-    for (i, state) in x[..U * S::LANES].iter_mut().enumerate() {
-        *state = team[i / U].counters(s, i % U);
+    for i in 0..U * S::LANES {
+        x[i] = team[i / U].counters(s, i % U);
     }
     x
 }
 
 #[inline(always)]
 fn apply<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<S>; 4], x: &[S::V; N]) {
-    for (i, &key_stream) in x[..U * S::LANES].iter().enumerate() {
+    for i in 0..U * S::LANES {
         if i % U + 1 == U {
-            team[i / U].apply_last(s, key_stream);
+            team[i / U].apply_last(s, x[i]);
         } else {
-            team[i / U].apply(s, i % U, key_stream);
+            team[i / U].apply(s, i % U, x[i]);
         }
     }
 }
@@ -161,22 +185,27 @@ impl<S: Simd> Hash<S> {
     /// AAD and length block, which stand before and after the data.
     #[inline(always)]
     fn ends(&mut self, s: S, key: &Key, job: &Job<S>) {
-        let block = |table: &[_], index: usize| s.lane(s.splat_from(&table[index]), 0);
         let (first, last) = (job.aad_power(), POWERS - 1);
-        let powers = [block(&key.powers, first), block(&key.powers, last)];
-        let sums = [block(&key.sums, first), block(&key.sums, last)];
-        let (aad, lengths) = (job.aad, job.lengths);
+        let (aad, lengths) = (s.first(job.aad), s.first(job.lengths));
+        let (powers, sums) = (&key.powers, &key.sums);
         if S::LANES == 1 {
-            self.sum
-                .add(s, s.first(aad), s.first(powers[0]), s.first(sums[0]));
-            self.sum
-                .add(s, s.first(lengths), s.first(powers[1]), s.first(sums[1]));
+            self.sum.add(
+                s,
+                aad,
+                s.splat_from(&powers[first]),
+                s.splat_from(&sums[first]),
+            );
+            self.sum.add(
+                s,
+                lengths,
+                s.splat_from(&powers[last]),
+                s.splat_from(&sums[last]),
+            );
         } else {
-            // Lanes beyond the second: whatever stands there is multiplied with zero.
-            let zero = s.lane(s.zero(), 0);
-            let pair = |[a, b]: [_; 2]| s.gather([a, b, zero, zero]);
+            let blocks = s.pair(job.aad, job.lengths);
+            let powers = s.pair_from(&powers[first], &powers[last]);
             self.sum
-                .add(s, pair([aad, lengths]), pair(powers), pair(sums));
+                .add(s, blocks, powers, s.pair_from(&sums[first], &sums[last]));
         }
     }
 

@@ -5,7 +5,8 @@
 //! the instructions, so everything but access through pointers is safe to call.
 //!
 //! All methods are `inline(always)`, and end up in functions that enable the target features.
-//! Called from anywhere else they would be correct but slow.
+//! Called from anywhere else they would be correct but slow, and that includes closures: they
+//! are functions of their own, without the features. The kernels therefore have none.
 
 use core::arch::x86_64::{
     __m128i, __m256i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_clmulepi64_si128,
@@ -97,6 +98,26 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// `len + 16` writable bytes.
     unsafe fn store_tail(self, to: *mut u8, len: usize, v: Self::V);
+
+    /// The blocks in the first two lanes, zero in the others.
+    #[inline(always)]
+    fn pair(self, a: __m128i, b: __m128i) -> Self::V {
+        // SAFETY: SSE2, which every x86-64 has.
+        let zero = unsafe { _mm_setzero_si128() };
+        self.gather([a, b, zero, zero])
+    }
+
+    /// As [`pair`](Self::pair), from memory.
+    #[inline(always)]
+    fn pair_from(self, a: &Block, b: &Block) -> Self::V {
+        // SAFETY: a block is 16 readable bytes.
+        unsafe {
+            self.pair(
+                _mm_loadu_si128(a.as_ptr().cast()),
+                _mm_loadu_si128(b.as_ptr().cast()),
+            )
+        }
+    }
 
     /// The block in every lane.
     #[inline(always)]

@@ -80,42 +80,40 @@ macro_rules! rung {
 rung!(AesNi, Xmm, "avx,aes,pclmulqdq,bmi2");
 rung!(Vaes, Ymm, "avx2,aes,pclmulqdq,vaes,vpclmulqdq,bmi2");
 
-/// Packets of one key by the number of vectors of data they have, the short ones in teams.
+/// The packets of a run by the number of vectors of data they have: indices into the run.
 struct Plan {
-    /// Indices of the packets with `i + 1` vectors.
+    /// Packets with `i + 1` vectors, in whole teams.
     short: [ArrayVec<u8, BATCH>; short::MOST],
+    /// Packets that go alone.
+    long: ArrayVec<u8, BATCH>,
 }
 
 impl Plan {
-    /// Sorts out the short packets of a run; `long` is called for each of the others.
-    #[inline(always)]
-    fn new<S: Simd>(
-        packets: &mut [Packet<'_>],
-        mut long: impl FnMut(usize, &mut Packet<'_>),
-    ) -> Self {
+    fn new<S: Simd>(packets: &[Packet<'_>]) -> Self {
         let mut plan = Self {
             short: [const { ArrayVec::new_const() }; short::MOST],
+            long: ArrayVec::new_const(),
         };
-        for (i, packet) in packets.iter_mut().enumerate() {
+        for (i, packet) in packets.iter().enumerate() {
             let vectors = (packet.bytes.len() - HEADER - IV - TAG).div_ceil(S::BYTES);
             match vectors {
                 1..=short::MOST => plan.short[vectors - 1].push(i as u8),
-                _ => long(i, packet),
+                _ => plan.long.push(i as u8),
             }
         }
-        // Who finds no full team goes alone.
         for indices in &mut plan.short {
             while !indices.len().is_multiple_of(S::LANES)
                 && let Some(i) = indices.pop()
             {
-                long(usize::from(i), &mut packets[usize::from(i)]);
+                plan.long.push(i);
             }
         }
         plan
     }
 }
 
-/// Calls `$kernel::<S, R, U, N>` for each length class: `U` vectors, `N` states of a team.
+/// Runs `$body` for each class of short packets, with their indices, their number of vectors
+/// and the number of AES states of a team.
 macro_rules! each_class {
     ($simd:ident, $plan:ident, |$indices:ident, $vectors:ident, $states:ident| $body:expr) => {{
         each_class!(@ $plan, $indices, $vectors, $states, $body, $simd::LANES == 1; 1 2, 2 3, 3 4, 4 5);
@@ -124,53 +122,40 @@ macro_rules! each_class {
     (@ $plan:ident, $indices:ident, $vectors:ident, $states:ident, $body:expr, $lanes:expr;
      $($u:literal $n:literal),*) => {
         if $lanes {
-            $({
-                const $vectors: usize = $u;
-                const $states: usize = $n;
+            $(
                 let $indices = &$plan.short[$u - 1];
-                $body
-            })*
+                if !$indices.is_empty() {
+                    const $vectors: usize = $u;
+                    const $states: usize = $n;
+                    $body
+                }
+            )*
         }
     };
 }
 
 #[inline(always)]
 fn seal<S: Simd, const R: usize>(s: S, key: &Key, packets: &mut [Packet<'_>]) {
-    let plan = Plan::new::<S>(packets, |_, packet| {
-        let job = Job::seal(s, key, packet);
+    let plan = Plan::new::<S>(packets);
+    for &i in &plan.long {
+        let job = Job::seal(s, key, &mut packets[usize::from(i)]);
         long::seal::<S, R>(s, key, &job);
-    });
+    }
     each_class!(S, plan, |indices, VECTORS, STATES| {
-        let mut teams = indices.chunks_exact(S::LANES);
-        short::seal::<S, R, VECTORS, STATES>(s, key, || {
-            let team = teams.next()?;
-            let mut jobs = [Job::seal(s, key, &mut packets[usize::from(team[0])]); 4];
-            for (job, i) in jobs.iter_mut().zip(team).skip(1) {
-                *job = Job::seal(s, key, &mut packets[usize::from(*i)]);
-            }
-            Some(jobs)
-        });
+        short::seal::<S, R, VECTORS, STATES>(s, key, packets, indices);
     });
 }
 
 #[inline(always)]
 fn open<S: Simd, const R: usize>(s: S, key: &Key, packets: &mut [Packet<'_>]) -> u64 {
+    let plan = Plan::new::<S>(packets);
     let mut authentic = 0;
-    let plan = Plan::new::<S>(packets, |i, packet| {
-        let job = Job::open(s, key, packet);
+    for &i in &plan.long {
+        let job = Job::open(s, key, &mut packets[usize::from(i)]);
         authentic |= u64::from(long::open::<S, R>(s, key, &job)) << i;
-    });
+    }
     each_class!(S, plan, |indices, VECTORS, STATES| {
-        for team in indices.chunks_exact(S::LANES) {
-            let mut jobs = [Job::open(s, key, &mut packets[usize::from(team[0])]); 4];
-            for (job, i) in jobs.iter_mut().zip(team).skip(1) {
-                *job = Job::open(s, key, &mut packets[usize::from(*i)]);
-            }
-            let verdicts = short::open::<S, R, VECTORS, STATES>(s, key, &jobs);
-            for (i, &packet) in team.iter().enumerate() {
-                authentic |= (verdicts >> i & 1) << packet;
-            }
-        }
+        authentic |= short::open::<S, R, VECTORS, STATES>(s, key, packets, indices);
     });
     authentic
 }
