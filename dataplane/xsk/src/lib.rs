@@ -58,3 +58,14 @@ pub use umem::Umem;
 pub use wakeup::{
     LONGEST_SLEEP, PollSet, RETRY, Rest, Round, SPIN, UnknownMode, Wakeup, WakeupMode,
 };
+
+/// Workers are threads: what they own moves there.
+const _: () = {
+    const fn moves<T: Send>() {}
+    const fn is_shared<T: Send + Sync>() {}
+    moves::<Frame>();
+    moves::<FramePool>();
+    moves::<Socket>();
+    moves::<PollSet>();
+    is_shared::<Umem>();
+};

@@ -260,6 +260,8 @@ proptest! {
                 pool.give_all(held.drain(..));
             }
         }
+        socket.refill(&mut pool);
+        prop_assert_eq!(socket.held.receive(), RING, "the kernel has frames to receive into");
         let free = pool.len() as u32 + socket.held.receive();
         prop_assert_eq!(free, frames);
         prop_assert_eq!(socket.held.transmit(), 0);

@@ -5,8 +5,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use hawser_xsk::{
-    CopyMode, Frame, FramePool, HEADROOM, Interface, Link, OpenError, Options, QueueId, Refusal,
-    Socket, Umem,
+    CopyMode, Frame, FramePool, HEADROOM, Interface, Link, OpenError, Options, PollSet, QueueId,
+    Refusal, Socket, Umem,
 };
 use support::{Pair, Redirect};
 
@@ -424,6 +424,43 @@ fn an_interface_is_deleted() {
         [packet(2, 100)]
     );
     check_census(&pool);
+}
+
+/// A sleeping worker wakes up for a packet, and sleep itself sends what waits in the ring.
+#[test]
+fn a_packet_ends_the_sleep() {
+    let Some(Pair { a, b }) = support::pair(1, 1500) else {
+        return;
+    };
+    let (umem, mut pool) = Umem::new(FRAMES, 2048).unwrap();
+    let to_b = Redirect::attach(b, false);
+    let mut b_socket = listen(&umem, &mut pool, &to_b, b, 0, &options());
+    let mut a_socket = Socket::open(&umem, a, QueueId(0), &options()).unwrap();
+    let mut set = PollSet::new();
+    let position = set.add(std::os::fd::AsFd::as_fd(&b_socket));
+    assert_eq!(set.sleep(Duration::from_millis(1)).unwrap(), 0);
+
+    let sent = frame(&mut pool, &packet(1, 100));
+    let sender = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        send(&mut a_socket, &mut pool, vec![sent]);
+        (a_socket, pool)
+    });
+    let start = Instant::now();
+    assert_eq!(set.sleep(Duration::from_secs(20)).unwrap(), 1);
+    assert!(start.elapsed() < Duration::from_secs(10) && set.is_ready(position));
+    let (mut a_socket, mut pool) = sender.join().unwrap();
+    assert_eq!(receive(&mut b_socket, &mut pool, 1).len(), 1);
+
+    // Never kicked: polling the sender's socket is enough.
+    let sent = frame(&mut pool, &packet(2, 100));
+    assert_eq!(a_socket.transmit(&mut pool, [sent]), 1);
+    set.add(std::os::fd::AsFd::as_fd(&a_socket));
+    set.sleep(Duration::from_millis(1)).unwrap();
+    assert_eq!(
+        contents(&receive(&mut b_socket, &mut pool, 1)),
+        [packet(2, 100)]
+    );
 }
 
 fn listen_without_program(umem: &Umem, pool: &mut FramePool, interface: Interface) -> Socket {

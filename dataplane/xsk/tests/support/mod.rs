@@ -29,10 +29,10 @@ pub(crate) fn pair(queues: u32, mtu: u32) -> Option<Pair> {
 pub(crate) fn enter_namespace() -> bool {
     // SAFETY: no memory is involved; only the calling thread changes its namespace.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        println!(
-            "skipped: a network namespace needs root: {}",
+        skip(&format!(
+            "a network namespace needs root: {}",
             io::Error::last_os_error()
-        );
+        ));
         return false;
     }
     if let Err(error) = Command::new("ip").arg("-V").output() {
