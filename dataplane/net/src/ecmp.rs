@@ -15,6 +15,9 @@
 //!
 //! Not here: when to move a bucket (needs time and rates), and what a member is.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
 use thiserror::Error;
 
 /// Names a member of a group, for the caller: usually a tunnel's index.
@@ -39,9 +42,9 @@ pub enum GroupError {
     /// The number of buckets is not a power of two from 1 to [`MAX_BUCKETS`].
     #[error("{0} buckets: must be a power of two up to {MAX_BUCKETS}")]
     Buckets(usize),
-    /// A member with weight 0.
-    #[error("member {} has weight 0", .0.0)]
-    ZeroWeight(MemberId),
+    /// A member with weight 0, or with the id 2^32 - 1, which marks a free bucket.
+    #[error("member {} has weight 0 or a reserved id", .0.0)]
+    Unusable(MemberId),
     /// The member is there already.
     #[error("member {} is in the group already", .0.0)]
     Duplicate(MemberId),
@@ -64,6 +67,31 @@ struct Member {
     weight: u32,
     /// Buckets it owns now.
     owned: u32,
+}
+
+/// A member's claim on the next bucket by Webster's method, `weight / (2 * owned + 1)`; the largest
+/// is first, and of equal ones that of the lower id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Claim {
+    weight: u64,
+    divisor: u64,
+    /// Index in the group's members.
+    at: usize,
+}
+
+impl Ord for Claim {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Weights are below 2^32 and divisors below 2^18: no overflow.
+        (self.weight * other.divisor)
+            .cmp(&(other.weight * self.divisor))
+            .then(other.at.cmp(&self.at))
+    }
+}
+
+impl PartialOrd for Claim {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A bucket that belongs to nobody: only in a group without members.
@@ -140,7 +168,7 @@ impl Group {
     /// Adds a member, which takes its fair share of buckets from the others.
     ///
     /// # Errors
-    /// [`GroupError::Duplicate`], [`GroupError::ZeroWeight`], [`GroupError::TooManyMembers`].
+    /// [`GroupError::Duplicate`], [`GroupError::Unusable`], [`GroupError::TooManyMembers`].
     pub fn add(&mut self, id: MemberId, weight: u32) -> Result<(), GroupError> {
         let Err(at) = self.position(id) else {
             return Err(GroupError::Duplicate(id));
@@ -174,7 +202,7 @@ impl Group {
     /// Changes the weights of members, moving no more buckets than the new shares ask for.
     ///
     /// # Errors
-    /// [`GroupError::Unknown`], [`GroupError::ZeroWeight`].
+    /// [`GroupError::Unknown`], [`GroupError::Unusable`].
     pub fn set_weights(&mut self, weights: &[(MemberId, u32)]) -> Result<(), GroupError> {
         self.check(self.members.len(), weights.iter().copied())?;
         for &(id, _) in weights {
@@ -249,41 +277,39 @@ impl Group {
         }
         for (id, weight) in weights {
             if weight == 0 || id.0 == NOBODY {
-                return Err(GroupError::ZeroWeight(id));
+                return Err(GroupError::Unusable(id));
             }
         }
         Ok(())
     }
 
-    /// Buckets each member deserves, by Webster's method: the next bucket goes to the largest
-    /// `weight / (2 * given + 1)`.
+    /// Buckets each member deserves.
     fn shares(&self) -> Vec<u32> {
         let mut shares = vec![0; self.members.len()];
+        let mut claims = self.claims(&shares);
         for _ in 0..self.table.len() {
-            let Some(next) = self.neediest(&shares) else {
+            let Some(mut claim) = claims.peek_mut() else {
                 break;
             };
-            shares[next] += 1;
+            shares[claim.at] += 1;
+            claim.divisor += 2;
         }
         shares
     }
 
-    /// The member to give the next bucket to; ties go to the lower id.
-    fn neediest(&self, owned: &[u32]) -> Option<usize> {
-        let claim = |at: usize| {
-            (
-                u64::from(self.members[at].weight),
-                2 * u64::from(owned[at]) + 1,
-            )
+    /// The members' claims on the next bucket when they own `owned`.
+    fn claims(&self, owned: &[u32]) -> BinaryHeap<Claim> {
+        let claim = |(at, (member, owned)): (usize, (&Member, &u32))| Claim {
+            weight: u64::from(member.weight),
+            divisor: 2 * u64::from(*owned) + 1,
+            at,
         };
-        (0..self.members.len()).reduce(|best, at| {
-            let ((weight, divisor), (best_weight, best_divisor)) = (claim(at), claim(best));
-            if weight * best_divisor > best_weight * divisor {
-                at
-            } else {
-                best
-            }
-        })
+        self.members
+            .iter()
+            .zip(owned)
+            .enumerate()
+            .map(claim)
+            .collect()
     }
 
     /// Marks the buckets of owners that `leaves` names as nobody's.
@@ -295,20 +321,18 @@ impl Group {
         }
     }
 
-    /// Deals nobody's buckets, each to the neediest.
+    /// Deals nobody's buckets, each to the member with the greatest claim.
     fn deal(&mut self) {
-        let mut owned: Vec<_> = self.members.iter().map(|member| member.owned).collect();
-        for bucket in 0..self.table.len() {
-            if self.table[bucket] == NOBODY {
-                let Some(next) = self.neediest(&owned) else {
-                    break;
-                };
-                owned[next] += 1;
-                self.table[bucket] = self.members[next].id.0;
-            }
-        }
-        for (member, owned) in self.members.iter_mut().zip(owned) {
-            member.owned = owned;
+        let owned: Vec<_> = self.members.iter().map(|member| member.owned).collect();
+        let mut claims = self.claims(&owned);
+        for owner in self.table.iter_mut().filter(|owner| **owner == NOBODY) {
+            let Some(mut claim) = claims.peek_mut() else {
+                break;
+            };
+            let member = &mut self.members[claim.at];
+            member.owned += 1;
+            *owner = member.id.0;
+            claim.divisor += 2;
         }
     }
 
@@ -351,3 +375,6 @@ impl Group {
         self.deal();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,3 +297,6 @@ pub fn udp_encapsulated(datagram: &[u8]) -> UdpEncapsulated {
         None => UdpEncapsulated::Malformed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,3 +175,6 @@ fn copied(first: &[u8]) -> ([u8; HEADER_MAX], usize) {
     header[0] = 0x40 | (len / 4) as u8;
     (header, len)
 }
+
+#[cfg(test)]
+mod tests;

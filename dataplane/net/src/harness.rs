@@ -206,3 +206,6 @@ pub fn fragment(data: &[u8]) {
 pub fn commit(window: &mut ReplayWindow, seq: u64) -> Result<(), ReplayError> {
     window.mark(seq)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@
 //!   ones have no ports and all fragments of a packet must take one tunnel;
 //! - the rest: (source, destination, protocol).
 //!
-//! Built on folded 64x64-bit multiplication (as in wyhash): two multiplications for IPv4, three
-//! for IPv6. Not a cryptographic hash: who knows the key can aim at one bucket, so the key is drawn
+//! Built on folded 64x64-bit multiplication (as in wyhash): two multiplications for IPv4, four for
+//! IPv6. The last one only mixes: without it sequential ports fill buckets in a pattern. Not a cryptographic hash: who knows the key can aim at one bucket, so the key is drawn
 //! at random at start.
 
 use crate::parse::{Family, Fragment, IpHeader, L4};
@@ -84,7 +84,8 @@ impl FlowHash {
         let target = fold_mul((dst >> 64) as u64 ^ self.key[2], dst as u64 ^ self.key[3]);
         // Rotated, so that swapping source and destination is another flow.
         let addresses = source ^ target.rotate_left(29);
-        fold_mul(addresses ^ self.key[4], tail(protocol, word) ^ ODD[1])
+        let mixed = fold_mul(addresses ^ self.key[4], tail(protocol, word) ^ ODD[1]);
+        fold_mul(mixed ^ ODD[2], ODD[0])
     }
 }
 
@@ -104,3 +105,6 @@ const fn fold_mul(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
     (product >> 64) as u64 ^ product as u64
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,3 +297,6 @@ impl RateLimit {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

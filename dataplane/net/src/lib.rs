@@ -26,7 +26,7 @@ pub mod ecn;
 pub mod encap;
 pub mod esp_trailer;
 pub mod fragment;
-#[cfg(feature = "harness")]
+#[cfg(any(test, feature = "harness"))]
 pub mod harness;
 pub mod hash;
 pub mod icmp;
@@ -38,6 +38,8 @@ pub mod prefix;
 pub mod replay;
 pub mod rewrite;
 pub mod selector;
+#[cfg(test)]
+mod testing;
 
 pub use parse::{Family, Fragment, IpHeader, Packet, ParseError, parse, parse_ip};
 pub use prefix::{Prefix, Prefix4, Prefix6};

@@ -8,6 +8,8 @@
 //! Not here: path MTU discovery, and the size of a given packet's ciphertext (see
 //! [`crate::esp_trailer`]).
 
+use hawser_aead::Suite;
+
 use crate::parse::Family;
 
 /// Length of SPI and sequence number.
@@ -34,6 +36,16 @@ pub struct EspLengths {
     pub icv: usize,
     /// What the encrypted part is padded to: the cipher's block, at least 4 (RFC 4303 2.4).
     pub block: usize,
+}
+
+impl From<Suite> for EspLengths {
+    fn from(suite: Suite) -> Self {
+        Self {
+            iv: suite.iv_len(),
+            icv: suite.icv_len(),
+            block: suite.block_len(),
+        }
+    }
 }
 
 /// Length of an IP header without options.
@@ -93,22 +105,28 @@ mod tests {
     /// The MTU table that AWS publishes for 1500 outside, IPv4.
     #[test]
     fn table_of_the_aws_guide() {
-        for (name, esp, plain, nat) in [
-            ("AES-GCM-16", GCM, 1446, 1438),
-            ("CBC + SHA1", cbc(12), 1438, 1422),
-            ("CBC + SHA2-256", cbc(16), 1438, 1422),
-            ("CBC + SHA2-384", cbc(24), 1422, 1422),
-            ("CBC + SHA2-512", cbc(32), 1422, 1406),
+        for (suite, plain, nat) in [
+            (Suite::Aes128Gcm16, 1446, 1438),
+            (Suite::Aes256Gcm16, 1446, 1438),
+            (Suite::Aes128CbcSha1_96, 1438, 1422),
+            (Suite::Aes256CbcSha1_96, 1438, 1422),
+            (Suite::Aes128CbcSha256_128, 1438, 1422),
+            (Suite::Aes256CbcSha256_128, 1438, 1422),
+            (Suite::Aes128CbcSha384_192, 1422, 1422),
+            (Suite::Aes256CbcSha384_192, 1422, 1422),
+            (Suite::Aes128CbcSha512_256, 1422, 1406),
+            (Suite::Aes256CbcSha512_256, 1422, 1406),
         ] {
+            let esp = suite.into();
             assert_eq!(
                 inside_mtu(1500, Family::V4, false, esp),
                 Some(plain),
-                "{name}"
+                "{suite}"
             );
             assert_eq!(
                 inside_mtu(1500, Family::V4, true, esp),
                 Some(nat),
-                "{name} over UDP"
+                "{suite} over UDP"
             );
         }
     }

@@ -525,3 +525,6 @@ fn be16(bytes: &[u8], at: usize) -> Option<u16> {
         .and_then(<[u8]>::first_chunk)
         .map(|pair| u16::from_be_bytes(*pair))
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,3 +220,6 @@ impl std::fmt::Debug for ReplayWindow {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,12 @@
 //! Most tunnels are 0.0.0.0/0 and ::/0 on both sides: that is found out once, when the set is made,
 //! and costs one load per packet.
 
+use std::net::IpAddr;
+
+use thiserror::Error;
+
 use crate::parse::{Family, IpHeader, L4};
-use crate::prefix::Prefix;
+use crate::prefix::{Prefix, Prefix4, Prefix6};
 
 /// The ports a selector allows; for ICMP, type in the high and code in the low byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,6 +48,17 @@ impl Ports {
     }
 }
 
+/// Why a traffic selector was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SelectorError {
+    /// First and last address are of different families, or in the wrong order.
+    #[error("{0} to {1} is not a range of addresses")]
+    Addresses(IpAddr, IpAddr),
+    /// The ports are in the wrong order.
+    #[error("{0} to {1} is not a range of ports")]
+    Ports(u16, u16),
+}
+
 /// One traffic selector: one side of the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrafficSelector {
@@ -60,6 +75,39 @@ pub struct TrafficSelector {
 }
 
 impl TrafficSelector {
+    /// A selector in the form that IKE sends it: first and last address, protocol (0 for all), start
+    /// and end port (see [`Ports::from_ike`]).
+    ///
+    /// # Errors
+    /// See [`SelectorError`].
+    pub fn from_ike(
+        (first, last): (IpAddr, IpAddr),
+        protocol: u8,
+        (start, end): (u16, u16),
+    ) -> Result<Self, SelectorError> {
+        let (family, low, high) = match (first, last) {
+            (IpAddr::V4(low), IpAddr::V4(high)) => (
+                Family::V4,
+                u128::from(low.to_bits()),
+                u128::from(high.to_bits()),
+            ),
+            (IpAddr::V6(low), IpAddr::V6(high)) => (Family::V6, low.to_bits(), high.to_bits()),
+            _ => return Err(SelectorError::Addresses(first, last)),
+        };
+        if low > high {
+            return Err(SelectorError::Addresses(first, last));
+        }
+        let ports = Ports::from_ike(start, end).ok_or(SelectorError::Ports(start, end))?;
+        let protocol = (protocol != 0).then_some(protocol);
+        Ok(Self {
+            family,
+            first: low,
+            last: high,
+            protocol,
+            ports,
+        })
+    }
+
     /// All protocols and ports of the addresses in `prefix`.
     #[must_use]
     pub const fn prefix(prefix: Prefix) -> Self {
@@ -111,9 +159,15 @@ pub struct SelectorSet {
 }
 
 impl SelectorSet {
-    /// A set of `local` and `remote` selectors.
+    /// A set of `local` and `remote` selectors. A side without any is unrestricted.
     #[must_use]
     pub fn new(local: &[TrafficSelector], remote: &[TrafficSelector]) -> Self {
+        let all = [
+            TrafficSelector::prefix(Prefix::V4(Prefix4::DEFAULT)),
+            TrafficSelector::prefix(Prefix::V6(Prefix6::DEFAULT)),
+        ];
+        let local = if local.is_empty() { &all } else { local };
+        let remote = if remote.is_empty() { &all } else { remote };
         let any = [Family::V4, Family::V6].map(|family| {
             [local, remote]
                 .iter()
@@ -129,11 +183,7 @@ impl SelectorSet {
     /// Everything between everybody, both families.
     #[must_use]
     pub fn any() -> Self {
-        let all = [
-            TrafficSelector::prefix(Prefix::V4(crate::Prefix4::DEFAULT)),
-            TrafficSelector::prefix(Prefix::V6(crate::Prefix6::DEFAULT)),
-        ];
-        Self::new(&all, &all)
+        Self::new(&[], &[])
     }
 
     /// The local side.
@@ -176,3 +226,6 @@ impl SelectorSet {
                 .any(|ts| ts.holds(ip.family, ip.dst, ip.protocol, target))
     }
 }
+
+#[cfg(test)]
+mod tests;
