@@ -81,4 +81,5 @@ build() {
 
 cd "$root"
 build ebpf/program hawser ebpf/hawser.bpf.o
+build perf-lab/program lab perf-lab/lab.bpf.o
 exit $failed
