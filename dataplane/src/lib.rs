@@ -8,7 +8,13 @@
 pub mod checkpoint;
 pub mod counters;
 pub mod handoff;
+pub mod host;
 pub mod ipc;
+pub mod manager;
 pub mod pipeline;
 pub mod sa;
+pub mod setup;
+pub mod statistics;
 pub mod tables;
+pub mod waker;
+pub mod worker;

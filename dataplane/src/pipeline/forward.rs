@@ -52,20 +52,20 @@ impl Path {
         };
         match hop {
             Hop::Group(id) => match self.choose(tables, id, ip) {
-                Some(tunnel) => self.to_tunnel(tables, frame, ip, way, tunnel, out),
+                Some(tunnel) => self.forward_to_tunnel(tables, frame, ip, way, tunnel, out),
                 None => {
                     self.complain(tables, &frame, ip, way, Problem::HostUnreachable);
                     self.refuse(frame, way, DropReason::TunnelDown);
                 }
             },
-            Hop::Tunnel(id) => self.to_tunnel(tables, frame, ip, way, id, out),
+            Hop::Tunnel(id) => self.forward_to_tunnel(tables, frame, ip, way, id, out),
             Hop::Gateway {
                 port,
                 vlan,
                 mac: Some(mac),
                 ..
             } => {
-                self.to_inside(tables, frame, ip, way, Link { port, vlan, mac }, out);
+                self.forward_inside(tables, frame, ip, way, Link { port, vlan, mac }, out);
             }
             Hop::Gateway {
                 port,
@@ -79,7 +79,7 @@ impl Path {
                 let address = ip.dst_addr();
                 match tables.neighbours.get(&(port, vlan, address)) {
                     Some(&mac) => {
-                        self.to_inside(tables, frame, ip, way, Link { port, vlan, mac }, out);
+                        self.forward_inside(tables, frame, ip, way, Link { port, vlan, mac }, out);
                     }
                     None => self.wait_for(frame, way, port, vlan, address, out),
                 }
@@ -102,7 +102,7 @@ impl Path {
     }
 
     #[inline]
-    fn to_tunnel(
+    fn forward_to_tunnel(
         &mut self,
         tables: &Tables,
         mut frame: Frame,
@@ -149,7 +149,7 @@ impl Path {
     }
 
     #[inline]
-    fn to_inside(
+    fn forward_inside(
         &mut self,
         tables: &Tables,
         mut frame: Frame,

@@ -198,19 +198,25 @@ impl Pipeline {
         &self.tables
     }
 
-    /// Handles frames that a port received. Takes all of `frames`.
-    pub fn from_port(&mut self, port: PortId, frames: &mut Vec<Frame>, now: u64, out: &mut Output) {
+    /// Handles frames that a port received.
+    pub fn from_port(
+        &mut self,
+        port: PortId,
+        frames: impl ExactSizeIterator<Item = Frame>,
+        now: u64,
+        out: &mut Output,
+    ) {
         self.path.begin(now, frames.len());
-        for frame in frames.drain(..) {
+        for frame in frames {
             self.path.receive(&self.tables, port, frame, out);
         }
         self.path.finish(&self.tables, out);
     }
 
     /// Handles ESP frames that another worker received for an SA of this one.
-    pub fn from_worker(&mut self, frames: &mut Vec<Frame>, now: u64, out: &mut Output) {
+    pub fn from_worker(&mut self, frames: impl Iterator<Item = Frame>, now: u64, out: &mut Output) {
         self.path.now = now;
-        for frame in frames.drain(..) {
+        for frame in frames {
             match parse(frame.bytes()) {
                 Ok(packet) => self.path.arrive(&self.tables, frame, &packet, out),
                 Err(error) => self.path.discard(frame, None, reason(error)),
@@ -220,10 +226,15 @@ impl Pipeline {
     }
 
     /// Handles IP packets (no Ethernet header) from the host.
-    pub fn from_host(&mut self, frames: &mut Vec<Frame>, now: u64, out: &mut Output) {
+    pub fn from_host(
+        &mut self,
+        frames: impl ExactSizeIterator<Item = Frame>,
+        now: u64,
+        out: &mut Output,
+    ) {
         self.path.now = now;
         self.path.counters.from_host += frames.len() as u64;
-        for mut frame in frames.drain(..) {
+        for mut frame in frames {
             match parse_ip(frame.bytes()) {
                 Ok(ip) => {
                     frame.truncate(ip.total_len as usize);

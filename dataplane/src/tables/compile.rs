@@ -121,7 +121,7 @@ fn resolve(hop: NextHop, neighbours: &Neighbours) -> Hop {
 }
 
 /// `None` when the addresses are of different families, which the validation has refused.
-fn tunnel(model: &Model, id: TunnelId) -> Option<Tunnel> {
+pub(super) fn tunnel(model: &Model, id: TunnelId) -> Option<Tunnel> {
     let config = model.tunnels.get(&id)?;
     let outbound = model.outbound.get(&id).cloned();
     let udp = match config.encapsulation {

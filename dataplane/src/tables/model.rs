@@ -54,6 +54,8 @@ pub struct Changes {
     pub steering: Vec<SteeringChange>,
     /// Our outside addresses, if they changed: all of them.
     pub locals: Option<Vec<IpAddr>>,
+    /// VLANs of inside interfaces that became ours or ceased to be.
+    pub vlans: Vec<(PortId, u16, bool)>,
 }
 
 /// The manager's copy of all tables.
@@ -123,6 +125,18 @@ impl Model {
         self.outbound.values()
     }
 
+    /// The outbound SA of a tunnel.
+    #[must_use]
+    pub fn outbound_of(&self, tunnel: TunnelId) -> Option<&Arc<OutboundSa>> {
+        self.outbound.get(&tunnel)
+    }
+
+    /// Largest inner packet of a tunnel without fragmentation, in bytes; 0 without an outbound SA.
+    #[must_use]
+    pub fn inside_mtu(&self, tunnel: TunnelId) -> u16 {
+        compile::tunnel(self, tunnel).map_or(0, |tunnel| tunnel.inside_mtu)
+    }
+
     /// The inbound SAs.
     pub fn inbound(&self) -> impl Iterator<Item = &Arc<InboundSa>> {
         self.inbound.values()
@@ -173,7 +187,7 @@ impl Model {
         match step {
             Step::Update(update) => self.apply_update(update, changes),
             Step::Outbound(sa) => {
-                self.outbound.insert(sa.tunnel, Arc::new(sa));
+                self.outbound.insert(sa.tunnel, Arc::from(sa));
             }
             Step::Inbound(sa) => self.put_inbound(sa),
             Step::Nothing => {}
@@ -182,7 +196,11 @@ impl Model {
 
     fn apply_update(&mut self, update: Update, changes: &mut Changes) {
         match update {
-            Update::PutAttachment(attachment) => self.put_attachment(&attachment),
+            Update::PutAttachment(attachment) => {
+                let vlan = attachment.vlan.map(|vlan| (attachment.port, vlan, true));
+                changes.vlans.extend(vlan);
+                self.put_attachment(&attachment);
+            }
             Update::PutTunnel(tunnel) => {
                 self.tunnels.insert(tunnel.id, tunnel);
             }
@@ -240,7 +258,10 @@ impl Model {
                     IpAddr::V4(_) => None,
                 });
             }
-            Update::RemoveAttachment { port, vlan } => self.remove_attachment(port, vlan),
+            Update::RemoveAttachment { port, vlan } => {
+                changes.vlans.extend(vlan.map(|vlan| (port, vlan, false)));
+                self.remove_attachment(port, vlan);
+            }
             // The validation has turned these into other steps.
             Update::PutOutboundSa(_) | Update::PutInboundSa(_) | Update::ReplaceAll => {}
         }
@@ -293,7 +314,7 @@ impl Model {
         }
     }
 
-    fn put_inbound(&mut self, mut sa: InboundSa) {
+    fn put_inbound(&mut self, mut sa: Box<InboundSa>) {
         self.remove_inbound(sa.spi);
         sa.slot = self.free_slots.pop().unwrap_or_else(|| {
             self.slots += 1;
@@ -301,7 +322,7 @@ impl Model {
         });
         self.next_generation += 1;
         sa.generation = self.next_generation;
-        self.inbound.insert(sa.spi, Arc::new(sa));
+        self.inbound.insert(sa.spi, Arc::from(sa));
     }
 
     fn remove_inbound(&mut self, spi: Spi) {

@@ -28,8 +28,8 @@ const MIN_OUTSIDE_MTU: u16 = 576;
 /// An update that can be applied without failing.
 pub(super) enum Step {
     Update(Update),
-    Outbound(sa::OutboundSa),
-    Inbound(sa::InboundSa),
+    Outbound(Box<sa::OutboundSa>),
+    Inbound(Box<sa::InboundSa>),
     /// An SA that runs already.
     Nothing,
 }
@@ -208,7 +208,7 @@ impl Future<'_> {
             .get(&key)
             .map_or(1, |used| used.saturating_add(1));
         match sa::OutboundSa::new(config, first) {
-            Ok(sa) => Ok(Step::Outbound(sa)),
+            Ok(sa) => Ok(Step::Outbound(Box::new(sa))),
             Err(error) => bad_key(config.tunnel, config.spi, &error),
         }
     }
@@ -245,7 +245,7 @@ impl Future<'_> {
             .get(&SaKey::inbound(config.spi, &config.key))
             .unwrap_or(0);
         match sa::InboundSa::new(config, seen, owner) {
-            Ok(sa) => Ok(Step::Inbound(sa)),
+            Ok(sa) => Ok(Step::Inbound(Box::new(sa))),
             Err(error) => bad_key(config.tunnel, config.spi, &error),
         }
     }
