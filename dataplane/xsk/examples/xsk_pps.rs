@@ -14,9 +14,10 @@
 //! kernel sends in one call), `sndbuf` (bytes), `ring` (descriptors), `wait` (spin, adaptive,
 //! poll), `seconds`, `repeat`, `cpu` (the worker's; the sender takes the next one).
 //!
-//! Columns: the median run's rate with the worst and the best; wall-clock and processor time of the
-//! worker for each packet, and its part outside the kernel (on a busy machine only these mean
-//! something, and for a receiver only with `wait=poll`, since spinning counts too); packets for each `sendto`; the share lost.
+//! Columns: the median run's rate with the worst and the best; wall-clock and (median of all runs)
+//! processor time of the worker for each packet, the kernel's part included: on a busy machine
+//! only the latter means something, and for a receiver only with `wait=poll`, since spinning
+//! counts too; packets for each `sendto`; the share lost.
 //!
 //! Needs root: the interfaces are in a network namespace that ends with the program.
 
@@ -73,8 +74,6 @@ struct Outcome {
     seconds: f64,
     /// Of these, those the worker ran.
     busy: f64,
-    /// Of these, those outside the kernel.
-    user: f64,
 }
 
 struct Lab {
@@ -148,9 +147,9 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 15] = [
     "size", "batch", "budget", "sndbuf", "ring", "wait", "Mpps", "worst", "best", "Gbps", "ns/pkt",
-    "cpu ns", "user ns", "pkt/call", "lost %", "sleeps",
+    "cpu ns", "pkt/call", "lost %", "sleeps",
 ];
 
 fn row(cells: &[String; COLUMNS.len()]) {
@@ -164,6 +163,11 @@ fn print(setting: &Setting, outcomes: &mut [Outcome]) {
     outcomes.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
     let o = &outcomes[outcomes.len() / 2];
     let packets = o.packets.max(1) as f64;
+    let mut busy: Vec<f64> = outcomes
+        .iter()
+        .map(|o| o.busy * 1e9 / o.packets.max(1) as f64)
+        .collect();
+    busy.sort_by(f64::total_cmp);
     let lost = (o.dropped + o.refused) as f64;
     row(&[
         setting.size.to_string(),
@@ -177,8 +181,7 @@ fn print(setting: &Setting, outcomes: &mut [Outcome]) {
         format!("{:.2}", rate(&outcomes[outcomes.len() - 1])),
         format!("{:.2}", o.bytes as f64 * 8.0 / o.seconds / 1e9),
         format!("{:.0}", o.seconds * 1e9 / packets),
-        format!("{:.0}", o.busy * 1e9 / packets),
-        format!("{:.0}", o.user * 1e9 / packets),
+        format!("{:.0}", busy[busy.len() / 2]),
         format!("{:.1}", packets / o.kicks.max(1) as f64),
         format!("{:.3}", lost * 100.0 / (packets + lost)),
         o.sleeps.to_string(),
@@ -266,8 +269,7 @@ fn send(interface: Interface, setting: &Setting, cpu: usize, stop: &AtomicBool) 
         socket.recycle(&mut pool);
     }
     let seconds = start.elapsed().as_secs_f64();
-    let now = support::thread_time();
-    let (busy, user) = ((now.0 - ran.0).as_secs_f64(), (now.1 - ran.1).as_secs_f64());
+    let busy = (support::thread_time() - ran).as_secs_f64();
     let counters = *socket.counters();
     let packets = counters.transmitted - counters.dropped_by_device - u64::from(socket.pending());
     Outcome {
@@ -279,7 +281,6 @@ fn send(interface: Interface, setting: &Setting, cpu: usize, stop: &AtomicBool) 
         sleeps: 0,
         seconds,
         busy,
-        user,
     }
 }
 
@@ -324,15 +325,13 @@ fn forward(
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    let now = support::thread_time();
-    let (busy, user) = ((now.0 - ran.0).as_secs_f64(), (now.1 - ran.1).as_secs_f64());
+    let busy = (support::thread_time() - ran).as_secs_f64();
     let mut outcome = Outcome {
         packets: near.counters().received,
         bytes,
         sleeps,
         seconds,
         busy,
-        user,
         kicks: 1,
         ..Outcome::default()
     };

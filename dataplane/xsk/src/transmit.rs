@@ -1,4 +1,24 @@
 //! Sending: frames become descriptors, completed ones return to the pool.
+//!
+//! In copy mode the kernel does nearly all the work, inside `sendto`: it copies the packet, and on
+//! veth runs the peer's receive side as well. Processor time in ns for each packet, everything
+//! included, by the largest number of packets in a round, each round with one `sendto` (veth, Linux
+//! 6.18, AMD Zen 3, a machine busy with other work: the ratios hold, the figures are high; medians
+//! of 9 interleaved runs of `xsk_pps tx seconds=0.3` and `xsk_pps forward wait=poll seconds=0.4`):
+//!
+//! | packets a round | 1 | 8 | 32 | 64 |
+//! |---|---|---|---|---|
+//! | send 64 bytes | 2601 | 1441 | 1349 | 1322 |
+//! | send 1400 bytes | 2726 | 1628 | 1474 | 1463 |
+//! | forward 64 bytes | 2630 | 1676 | 1372 | 1415 |
+//! | forward 1400 bytes | 3276 | 2094 | 1758 | 1685 |
+//!
+//! So one call a round is enough and no call need be put off: rounds of eight packets already save
+//! a third to a half, more than 32 saves nothing, and a loaded worker's rounds are larger by
+//! themselves. The kernel's budget a call ([`transmit_budget`](crate::Options::transmit_budget))
+//! and send buffers between 200 kB and 8 MB change little (64 bytes, rounds of 64: 1341 and 1355
+//! with a budget of 32, 1253 and 1311 with 2048), since [`kick`](crate::Socket::kick) calls again
+//! while there is progress.
 
 use std::os::fd::AsFd;
 

@@ -262,15 +262,14 @@ pub(crate) fn pin(cpu: usize) {
     assert_eq!(result, 0, "core {cpu}: {}", io::Error::last_os_error());
 }
 
-/// Time that the calling thread has run (to which other programs on the machine do not add), and
-/// the part of it outside the kernel.
-pub(crate) fn thread_time() -> (Duration, Duration) {
-    // SAFETY: integers, for which zeroes are a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+/// Time that the calling thread has run, to which other programs on the machine do not add.
+pub(crate) fn thread_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the kernel fills the structure.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
-    assert_eq!(result, 0, "the times of a thread");
-    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-    let user = time(usage.ru_utime);
-    (user + time(usage.ru_stime), user)
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(result, 0, "the clock of a thread");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
