@@ -9,8 +9,9 @@ use aya::{
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use hawser_lab_layout::{
-    FLOW_WORDS, Flow, LIMIT_WORDS, Limit, MAGIC, METER_WORDS, Meter, PolicerStat, SinkStat,
-    TUNNEL_KEY_BYTES, TunnelKey, WINDOW, bucket_low_ns,
+    Address, FLOW_WORDS, Flow, GeneratorConfig, GeneratorState, LIMIT_WORDS, Limit, MAGIC,
+    METER_WORDS, Meter, PolicerStat, SinkStat, TEMPLATE_BYTES, TUNNEL_KEY_BYTES, Template,
+    TunnelKey, VlanTag, WINDOW, bucket_low_ns,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../lab.bpf.o");
@@ -363,4 +364,207 @@ fn policer_loses_what_it_is_told_to() {
         "{}",
         meter.lost_packets
     );
+}
+
+/// The sum of 16-bit words that a receiver of IPv4 checks (RFC 1071): 0xffff if all is well.
+fn ones_complement_sum(bytes: &[u8]) -> u32 {
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum
+}
+
+fn templates() -> Vec<Template> {
+    let plain = Template {
+        egress: 0,
+        destination_mac: [2, 0, 0, 0, 0, 1],
+        source_mac: [2, 0, 0, 0, 0, 2],
+        vlan: None,
+        address: Address::V4([10, 1, 0, 1], [10, 2, 0, 2]),
+        source_port: 4000,
+        destination_port: 9,
+        hop_limit: 64,
+        traffic_class: 0xb8,
+        dont_fragment: true,
+    };
+    let six = Address::V6([0xfd; 16], [0xfe; 16]);
+    let vlan = VlanTag::new(77);
+    vec![
+        plain,
+        Template { vlan, ..plain },
+        Template {
+            address: six,
+            ..plain
+        },
+        Template {
+            vlan,
+            address: six,
+            ..plain
+        },
+    ]
+}
+
+fn loaded_generator(sizes: &[u32], packets_per_second: u64) -> Program {
+    let mut generator = Program::load("generator");
+    let templates = templates();
+    let config = GeneratorConfig {
+        first_flow: 300,
+        flows: templates.len() as u32,
+        sizes: sizes.len() as u32,
+        packets_per_second,
+        ..GeneratorConfig::default()
+    };
+    generator
+        .array("GENERATOR")
+        .set(0, config.encode(), 0)
+        .unwrap();
+    let mut map: Array<_, u32> = generator.ebpf.map_mut("SIZES").unwrap().try_into().unwrap();
+    for (index, size) in (0..).zip(sizes) {
+        map.set(index, size, 0).unwrap();
+    }
+    let mut map: Array<_, [u8; TEMPLATE_BYTES]> = generator
+        .ebpf
+        .map_mut("TEMPLATES")
+        .unwrap()
+        .try_into()
+        .unwrap();
+    for (index, template) in (0..).zip(&templates) {
+        map.set(index, template.encode().unwrap(), 0).unwrap();
+    }
+    generator
+}
+
+fn state(generator: &mut Program) -> GeneratorState {
+    let map = generator.array::<{ GeneratorState::WORDS }>("GENERATOR_STATE");
+    GeneratorState::decode(&map.get(&0, 0).unwrap())
+}
+
+#[test]
+fn generator_writes_what_the_template_says() {
+    if skip_without_root("generator_writes_what_the_template_says") {
+        return;
+    }
+    let sizes = [100, 1400, 84];
+    let mut generator = loaded_generator(&sizes, 0);
+    let mut sink = Program::load("sink");
+    let templates = templates();
+    for round in 0..6_usize {
+        for (flow, template) in templates.iter().enumerate() {
+            let before = now();
+            // What the last user left in the page must not matter.
+            let (_, frame, _) = generator.run(&vec![0xa5; 1400], 1);
+            let size = sizes[round % sizes.len()] as usize;
+            assert_eq!(frame.len(), size);
+
+            let header = template.header_len();
+            let encoded = template.encode().unwrap();
+            let mut expected = encoded[16..16 + header].to_vec();
+            let ip = header
+                - 8
+                - if matches!(template.address, Address::V4(..)) {
+                    20
+                } else {
+                    40
+                };
+            let udp_length = ((size - header + 8) as u16).to_be_bytes();
+            expected[header - 4..header - 2].copy_from_slice(&udp_length);
+            if matches!(template.address, Address::V4(..)) {
+                expected[ip + 2..ip + 4].copy_from_slice(&((size - ip) as u16).to_be_bytes());
+                expected[ip + 10..ip + 12].copy_from_slice(&frame[ip + 10..ip + 12]);
+                assert_eq!(ones_complement_sum(&frame[ip..ip + 20]), 0xffff);
+            } else {
+                expected[ip + 4..ip + 6].copy_from_slice(&udp_length);
+            }
+            assert_eq!(frame[..header], expected[..]);
+            assert_eq!(
+                frame[header..header + 10],
+                stamped(300 + flow as u16, round as u64, 0)[..10]
+            );
+            let sent = u64::from_be_bytes(frame[header + 10..header + 18].try_into().unwrap());
+            assert!((before..=now()).contains(&sent));
+            // Bytes behind the headers are left as they are.
+            assert!(frame[header + 18..].iter().all(|byte| *byte == 0xa5));
+            assert_eq!(sink.run(&frame, 1).0, XDP_DROP);
+        }
+    }
+    assert_eq!(sink.counter("SINK_STATS", SinkStat::Counted as u32), 24);
+    let state = state(&mut generator);
+    assert_eq!((state.sent_packets, state.idle, state.refused), (24, 0, 0));
+    assert_eq!(state.sent_bytes, 8 * (100 + 1400 + 84));
+    let sequences: Array<_, u64> = generator.ebpf.map("SEQUENCES").unwrap().try_into().unwrap();
+    for flow in 0..4 {
+        assert_eq!(sequences.get(&flow, 0).unwrap(), 6);
+        let seen = sink
+            .array::<FLOW_WORDS>("FLOWS")
+            .get(&(300 + flow), 0)
+            .unwrap();
+        assert_eq!(Flow::decode(&seen).received, 6);
+    }
+}
+
+#[test]
+fn generator_refuses_what_does_not_fit() {
+    if skip_without_root("generator_refuses_what_does_not_fit") {
+        return;
+    }
+    // 60 bytes hold untagged IPv4 only; 1,401 are more than the frame has.
+    for (size, sent, refused) in [(60, 1, 3), (1401, 0, 4)] {
+        let mut generator = loaded_generator(&[size], 0);
+        for _ in 0..4 {
+            generator.run(&[0; 1400], 1);
+        }
+        let state = state(&mut generator);
+        assert_eq!(
+            (state.sent_packets, state.refused),
+            (sent, refused),
+            "{size}"
+        );
+    }
+}
+
+#[test]
+fn generator_keeps_its_pace() {
+    if skip_without_root("generator_keeps_its_pace") {
+        return;
+    }
+    let mut generator = loaded_generator(&[100], 50_000);
+    let start = now();
+    while now() - start < 300_000_000 {
+        generator.run(&[0; 100], 10_000);
+    }
+    let seconds = (now() - start) as f64 / 1e9;
+    let state = state(&mut generator);
+    let sent = state.sent_packets as f64;
+    // Below the pace there is no bound: it catches up 1 ms at most, and a busy machine takes the
+    // thread away for longer.
+    assert!(
+        sent <= 50e3 * (seconds + 0.001) + 1.0,
+        "{sent} in {seconds}"
+    );
+    assert!(sent > 100.0 && state.idle > 0, "{state:?}");
+
+    // Nothing behind the deadline.
+    let config = GeneratorConfig {
+        flows: 4,
+        sizes: 1,
+        deadline_ns: now(),
+        ..GeneratorConfig::default()
+    };
+    generator
+        .array("GENERATOR")
+        .set(0, config.encode(), 0)
+        .unwrap();
+    generator.run(&[0; 100], 1000);
+    let after = GeneratorState::decode(
+        &generator
+            .array::<{ GeneratorState::WORDS }>("GENERATOR_STATE")
+            .get(&0, 0)
+            .unwrap(),
+    );
+    assert_eq!(after.sent_packets, state.sent_packets);
+    assert_eq!(after.idle, state.idle + 1000);
 }
