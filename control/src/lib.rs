@@ -11,7 +11,13 @@
 
 pub mod cli;
 pub mod config;
+pub mod control_socket;
+pub mod daemon;
+pub mod dataplane_link;
 pub mod desired;
 pub mod diff;
 pub mod ids;
 pub mod netlink;
+pub mod setup;
+pub mod status;
+pub mod supervisor;

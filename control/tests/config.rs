@@ -135,7 +135,7 @@ fn the_documented_example_is_valid() {
     let (config, diagnostics) = folder.load();
     assert_eq!(diagnostics.to_string(), "");
     let config = config.unwrap();
-    assert_eq!(config.dataplane.workers, [Some(2), Some(3)]);
+    assert_eq!(config.dataplane.workers, Some(vec![Some(2), Some(3)]));
     assert_eq!(config.tunnels[0].ceiling.packets_per_second, 140_000);
     assert_eq!(config.routes[1].to.len(), 2);
     assert_eq!(config.table_names(), ["main", "guests"]);
@@ -268,7 +268,7 @@ fn every_mistake_has_its_line_reason_and_remedy() {
             "169.254.10.2/30",
         ),
         (
-            with_b("owner = 200"),
+            with_b("owner = 200\n[dataplane]\nworkers = 2"),
             24,
             "there is no worker 200",
             "raise `workers`",

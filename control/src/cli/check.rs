@@ -61,13 +61,11 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         );
         match &config {
             Some(config) if errors == 0 => print(&format!(
-                "{file}: usable ({found}): {} tunnels in {} connections, {} routes, {} interfaces, \
-                 {} workers\n",
+                "{file}: usable ({found}): {} tunnels in {} connections, {} routes, {} interfaces\n",
                 config.tunnels.len(),
                 config.connections.len(),
                 config.routes.iter().map(|r| r.to.len()).sum::<usize>(),
                 config.interfaces.len(),
-                config.dataplane.workers.len(),
             )),
             _ => print(&format!("{file}: refused ({found})\n")),
         }

@@ -3,10 +3,13 @@
 //! Exit codes: 0 all is well; 1 it failed; 2 wrong usage, or the configuration is refused; 3 no
 //! `hawser run` answers.
 
+mod ask;
 mod check;
 mod explain;
 mod help;
 mod manual_keys;
+mod run;
+mod status;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,6 +21,9 @@ const OK: u8 = 0;
 const FAILED: u8 = 1;
 /// Wrong usage (clap's own code too), or a refused configuration.
 const REFUSED: u8 = 2;
+
+/// No `hawser run` answers.
+const NOT_RUNNING: u8 = 3;
 
 /// Where a configuration is looked for.
 const DEFAULT_CONFIG: &str = "/etc/hawser/hawser.toml";
@@ -45,6 +51,27 @@ struct Cli {
 #[derive(Subcommand)]
 #[command(disable_help_subcommand = true)]
 enum Command {
+    /// Run the gateway
+    #[command(after_help = "Examples:\n  hawser run -c hawser.toml\n  \
+        hawser run --log debug --log-format json\n\n\
+        It ends on SIGTERM or ctrl-C, with the data plane unless --keep-dataplane is given. \
+        SIGHUP is a reload.\nIf it is killed, the data plane forwards on; the next `hawser run` \
+        takes it over without an interruption.\n\n\
+        Exit codes: 0 ended as told, 1 failed, 2 configuration refused")]
+    Run(run::Arguments),
+    /// Show the state of gateway, workers, interfaces, tunnels and drops
+    #[command(after_help = "Examples:\n  hawser status\n  hawser status --watch\n  \
+        hawser status --json | jq '.tunnels[] | select(.state != \"up\") | .name, .reason'")]
+    Status(status::Arguments),
+    /// Take up a changed configuration: all of it, or nothing if anything is wrong
+    #[command(after_help = "Examples:\n  hawser reload\n  \
+        hawser reload --restart-dataplane   also for changed interfaces or workers\n\n\
+        Exit codes: 0 taken up, 1 failed, 2 refused (what ran goes on), 3 no running `hawser run`")]
+    Reload(ask::ReloadArguments),
+    /// End a running `hawser run`
+    #[command(after_help = "Examples:\n  hawser stop\n  \
+        hawser stop --keep-dataplane   traffic goes on, for an update of control")]
+    Stop(ask::StopArguments),
     /// Check a configuration and say everything that is wrong with it
     #[command(after_help = "Examples:\n  hawser check -c hawser.toml\n  \
         hawser check --offline -c hawser.toml   without looking at this host's interfaces\n  \
@@ -74,6 +101,10 @@ struct ConfigFile {
 #[must_use]
 pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Reload(arguments) => ask::reload(&arguments),
+        Command::Stop(arguments) => ask::stop(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::ManualKeys(arguments) => manual_keys::run(&arguments),

@@ -16,7 +16,7 @@ pub use model::{
     Config, Dataplane, Gateway, Interface, MAIN_TABLE, ManualKey, ManualSas, Route,
     StaticNeighbour, Tunnel, Via, Vlan,
 };
-pub use parse::{load, parse};
+pub use parse::{load, parse, run_dir_of};
 pub use reader::{At, did_you_mean};
 pub use units::{Bandwidth, Mac, SpiText};
 pub use validate::{HostView, against_host};

@@ -11,6 +11,9 @@ use super::{diagnostic::Source, reader::At};
 /// Name of the route table that everything uses unless told otherwise.
 pub const MAIN_TABLE: &str = "main";
 
+/// More workers than this must be asked for: a gateway rarely owns a whole large machine.
+const DEFAULT_WORKERS_AT_MOST: usize = 8;
+
 /// A whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -50,8 +53,8 @@ pub struct Gateway {
 pub struct Dataplane {
     /// The program; `None` finds it next to `hawser`.
     pub program: Option<PathBuf>,
-    /// A core for each worker; `None` leaves a worker to the scheduler.
-    pub workers: Vec<Option<u16>>,
+    /// A core for each worker (`None` leaves it to the scheduler), if the file says.
+    pub workers: Option<Vec<Option<u16>>>,
     /// Frames for each worker.
     pub frames_per_worker: u32,
     /// Entries of each ring, a power of two.
@@ -204,11 +207,41 @@ pub struct StaticNeighbour {
     pub mac: [u8; 6],
 }
 
+impl Tunnel {
+    /// Whether all settings are the same, wherever in the file they stand.
+    #[must_use]
+    pub fn same_settings(&self, other: &Self) -> bool {
+        let settings = |t: &Self| {
+            let mut t = t.clone();
+            let here = || 0..0;
+            t.span = here();
+            t.local.span = here();
+            t.remote.span = here();
+            for inside in &mut t.inside {
+                inside.span = here();
+            }
+            t.outside_mtu.iter_mut().for_each(|m| m.span = here());
+            t.owner.iter_mut().for_each(|o| o.span = here());
+            t.interface.iter_mut().for_each(|i| i.span = here());
+            t.next_hop.iter_mut().for_each(|n| n.span = here());
+            t
+        };
+        settings(self) == settings(other)
+    }
+}
+
 impl Config {
     /// The interface of this name.
     #[must_use]
     pub fn interface(&self, name: &str) -> Option<&Interface> {
         self.interfaces.iter().find(|i| i.name.value == name)
+    }
+
+    /// Workers when the file names none and the interfaces have enough queues.
+    #[must_use]
+    pub fn default_workers(&self) -> usize {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        cpus.min(DEFAULT_WORKERS_AT_MOST)
     }
 
     /// The names of all route tables that are used, `main` first.

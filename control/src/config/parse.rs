@@ -39,8 +39,6 @@ const AWS_LARGE: Ceiling = Ceiling {
     bits_per_second: 5_000_000_000,
     packets_per_second: 400_000,
 };
-/// More workers than this must be asked for: a gateway rarely owns a whole large machine.
-const DEFAULT_WORKERS_AT_MOST: usize = 8;
 
 /// Reads a configuration file with the files it refers to.
 ///
@@ -59,6 +57,15 @@ pub fn load(path: &Path) -> (Option<Config>, Diagnostics) {
             (None, diagnostics)
         }
     }
+}
+
+/// The run folder that a configuration file names, whatever else may be wrong with it.
+#[must_use]
+pub fn run_dir_of(path: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    let dir = table.get_ref().get("gateway")?.get_ref().get("run_dir")?;
+    dir.get_ref().as_str().map(PathBuf::from)
 }
 
 /// Reads a configuration from its text; files it refers to are looked for next to `path`.
@@ -151,11 +158,9 @@ fn gateway(root: &Table<'_, '_, '_>) -> Gateway {
 }
 
 fn dataplane(context: &Context<'_>, root: &Table<'_, '_, '_>) -> Dataplane {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let default_workers = vec![None; cpus.min(DEFAULT_WORKERS_AT_MOST)];
     let mut dataplane = Dataplane {
         program: None,
-        workers: default_workers,
+        workers: None,
         frames_per_worker: 8192,
         ring_size: 2048,
         idle: IdlePolicy::Adaptive,
@@ -192,10 +197,10 @@ fn dataplane(context: &Context<'_>, root: &Table<'_, '_, '_>) -> Dataplane {
         if list.is_empty() {
             context.error(&cores.span, "`cores` is empty", "name at least one core");
         } else {
-            dataplane.workers = list;
+            dataplane.workers = Some(list);
         }
     } else if let Some(workers) = workers {
-        dataplane.workers = vec![None; workers.value as usize];
+        dataplane.workers = Some(vec![None; workers.value as usize]);
     }
     if let Some(n) = table.integer("frames_per_worker", 512..=1_048_576) {
         dataplane.frames_per_worker = n.value as u32;

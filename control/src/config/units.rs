@@ -86,11 +86,11 @@ impl fmt::Display for Mac {
 
 /// A destination: a network, a single address, or `default` (`0.0.0.0/0`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Destination(pub IpNet);
+pub(super) struct Destination(pub(super) IpNet);
 
 /// Why a text is no destination.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DestinationError {
+pub(super) enum DestinationError {
     /// Not a network at all.
     #[error("it is not a network")]
     NotANetwork,

@@ -143,15 +143,15 @@ fn tunnel_alone(config: &Config, tunnel: &Tunnel, context: &Context<'_>) {
             format!("write at least {IPV6_MIN_MTU} (RFC 8200, section 5)"),
         );
     }
-    if let Some(owner) = &tunnel.owner
-        && usize::from(owner.value) >= config.dataplane.workers.len()
+    if let (Some(owner), Some(workers)) = (&tunnel.owner, &config.dataplane.workers)
+        && usize::from(owner.value) >= workers.len()
     {
         context.error(
             &owner.span,
             format!(
                 "there is no worker {}: the data plane has {}, numbered from 0",
                 owner.value,
-                config.dataplane.workers.len()
+                workers.len()
             ),
             "write a smaller number, leave `owner` out, or raise `workers` in [dataplane]",
         );

@@ -26,6 +26,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// It is administratively up: sockets can be opened on it.
+    pub enabled: bool,
     /// It is up and has a carrier.
     pub up: bool,
     /// For a VLAN interface: the index of the interface below and the VLAN.
@@ -202,10 +204,12 @@ impl Mirror {
             name: String::new(),
             mac: None,
             mtu: 0,
+            enabled: false,
             up: false,
             vlan: None,
             rx_queues_at_most: 1,
         });
+        link.enabled = message.header.flags.contains(LinkFlags::Up);
         link.up = message
             .header
             .flags

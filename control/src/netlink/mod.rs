@@ -133,6 +133,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Looks for a link that the kernel may not have told us of yet.
+    pub async fn find_link(&mut self, name: &str) -> Option<Link> {
+        let mut answers = Box::pin(self.handle.link().get().match_name(name).execute());
+        let message = answers.try_next().await.ok()??;
+        drop(answers);
+        self.mirror.apply(RouteNetlinkMessage::NewLink(message));
+        self.mirror.link(name).cloned()
+    }
+
     /// Waits for changes and takes them into the mirror. May be dropped while it waits.
     ///
     /// # Errors
@@ -202,7 +211,7 @@ impl Kernel {
                 self.delete_address(link.index, *net).await?;
             }
         }
-        if !link.up {
+        if !link.enabled {
             let up = LinkUnspec::new_with_index(link.index);
             self.handle.link().set(up.up().build()).execute().await?;
         }

@@ -1,0 +1,526 @@
+//! What `hawser status` shows: the state of everything, in words that stay the same from version
+//! to version, with rates over the last second.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use hawser_api::{Ceiling, Drops, RegimeTimes, Spi, Stats, TunnelId, TunnelStats};
+use serde::{Deserialize, Serialize};
+
+/// Everything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// This gateway.
+    pub gateway: GatewayStatus,
+    /// The data plane process.
+    pub dataplane: DataplaneStatus,
+    /// Its workers.
+    pub workers: Vec<WorkerStatus>,
+    /// Its interfaces.
+    pub ports: Vec<PortStatus>,
+    /// Tunnels, in the order of the configuration.
+    pub tunnels: Vec<TunnelStatus>,
+    /// All tunnels together.
+    pub total: Traffic,
+    /// Drops of tunnels and workers together, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// Routes by table.
+    pub routes: BTreeMap<String, usize>,
+    /// Neighbours whose Ethernet address is known.
+    pub neighbours: usize,
+}
+
+/// This gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GatewayStatus {
+    /// Its name.
+    pub name: String,
+    /// Version of this program.
+    pub version: String,
+    /// Process id of control.
+    pub pid: u32,
+    /// The configuration file.
+    pub config: String,
+    /// Seconds since control started.
+    pub uptime_seconds: u64,
+    /// Reloads that were taken up.
+    pub reloads: u64,
+    /// What stands in the way of the configuration being in force, if anything.
+    pub problem: Option<String>,
+}
+
+/// The data plane process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataplaneStatus {
+    /// `running`, `starting`, `waiting` (for interfaces) or `down`.
+    pub state: String,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Seconds since it was set up or taken over.
+    pub uptime_seconds: u64,
+    /// It was already running when this control started.
+    pub taken_over: bool,
+    /// How often it had to be started again.
+    pub restarts: u64,
+    /// Why it was started again the last time.
+    pub last_restart: Option<String>,
+    /// Which implementation of AES-GCM runs.
+    pub aead: Option<String>,
+    /// From request to ready, in microseconds.
+    pub setup_micros: Option<u64>,
+    /// Commits so far.
+    pub generation: u64,
+    /// Resident memory.
+    pub memory_bytes: u64,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its number.
+    pub id: u16,
+    /// The core it is pinned to.
+    pub core: Option<u16>,
+    /// Where its time went in the last second; the shares add up to 1.
+    pub time: TimeShares,
+    /// Packets received a second.
+    pub packets_per_second: u64,
+    /// Packets a batch in the last second.
+    pub packets_per_batch: f64,
+    /// Packets received.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets handed to the worker that owns their SA.
+    pub handed_off: u64,
+    /// Packets to the host.
+    pub to_host: u64,
+    /// Packets from the host.
+    pub from_host: u64,
+    /// ICMP errors sent.
+    pub icmp_sent: u64,
+    /// Free frames.
+    pub free_frames: u32,
+    /// Drops that belong to no tunnel.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// Shares of a worker's time, each from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimeShares {
+    /// Polled and found nothing.
+    pub idle: f64,
+    /// Slept.
+    pub asleep: f64,
+    /// Handled packets.
+    pub busy: f64,
+    /// Waited for the kernel to take frames.
+    pub backpressure: f64,
+    /// Commands, counters, timers.
+    pub housekeeping: f64,
+}
+
+/// An interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// Its name.
+    pub interface: String,
+    /// `inside`, `outside` or `both`.
+    pub role: String,
+    /// `up`, `down`, `gone` or `not served`.
+    pub state: String,
+    /// What should be known about it.
+    pub note: Option<String>,
+    /// `zero_copy` or `copy`.
+    pub mode: Option<String>,
+    /// XDP runs in the driver.
+    pub native_xdp: bool,
+    /// Packets of several buffers can be received and sent.
+    pub multi_buffer: bool,
+    /// Queues served.
+    pub queues: u16,
+    /// Frames received a second.
+    pub received_per_second: u64,
+    /// Frames sent a second.
+    pub sent_per_second: u64,
+    /// Bits received a second.
+    pub received_bits_per_second: u64,
+    /// Bits sent a second.
+    pub sent_bits_per_second: u64,
+    /// Frames received.
+    pub received: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// Frames that the kernel dropped for lack of room in our ring.
+    pub ring_full: u64,
+    /// Frames that the kernel dropped because it had no free frame of ours.
+    pub fill_empty: u64,
+    /// Frames that the kernel dropped for other reasons.
+    pub kernel_dropped: u64,
+}
+
+/// Traffic of a tunnel, or of all. Packets and bits are those of inner packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Bits sent a second.
+    pub out_bits_per_second: u64,
+    /// Packets sent a second.
+    pub out_packets_per_second: u64,
+    /// Bits received a second.
+    pub in_bits_per_second: u64,
+    /// Packets received a second.
+    pub in_packets_per_second: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Packets received.
+    pub received: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Packets dropped a second.
+    pub dropped_per_second: u64,
+}
+
+/// A tunnel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TunnelStatus {
+    /// Its full name.
+    pub name: String,
+    /// Its connection.
+    pub connection: String,
+    /// Its number in the data plane.
+    pub id: u32,
+    /// Our outside address.
+    pub local: IpAddr,
+    /// The peer's.
+    pub remote: IpAddr,
+    /// `up`, `down` (no data plane) or what hinders it, in a word or two.
+    pub state: String,
+    /// What hinders it and what to do about it.
+    pub reason: Option<String>,
+    /// The outside interface.
+    pub interface: Option<String>,
+    /// Where outer packets are handed to.
+    pub next_hop: Option<IpAddr>,
+    /// Cipher and integrity.
+    pub suite: Option<String>,
+    /// Largest inner packet without fragmentation.
+    pub inside_mtu: u16,
+    /// The worker that decrypts.
+    pub owner: Option<u16>,
+    /// Milliseconds since an authentic packet came in.
+    pub idle_millis: Option<u64>,
+    /// Rates and counters.
+    pub traffic: Traffic,
+    /// What the far end lets through, 0 for no limit.
+    pub ceiling: Ceiling,
+    /// The share of the ceiling in use, from 0: of bits or packets, whichever is nearer to it.
+    pub ceiling_used: Option<f64>,
+    /// The SA that sends.
+    pub outbound: Option<OutboundStatus>,
+    /// The SAs that receive.
+    pub inbound: Vec<InboundStatus>,
+    /// Drops by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// What should be known about it.
+    pub warning: Option<String>,
+}
+
+/// An outbound SA.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutboundStatus {
+    /// Its SPI as eight hexadecimal digits.
+    pub spi: String,
+    /// The next sequence number.
+    pub next_sequence: u64,
+    /// The share of its sequence numbers that is used, from 0 to 1.
+    pub sequence_used: f64,
+}
+
+/// An inbound SA.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InboundStatus {
+    /// Its SPI as eight hexadecimal digits.
+    pub spi: String,
+    /// The highest sequence number received.
+    pub highest_sequence: u64,
+}
+
+/// An SPI as it is shown everywhere.
+#[must_use]
+pub fn spi_text(spi: Spi) -> String {
+    spi.to_string()
+}
+
+/// Counters of drops by name.
+#[must_use]
+pub fn drops_by_name(drops: &Drops) -> BTreeMap<String, u64> {
+    drops
+        .iter()
+        .map(|(reason, n)| (reason.name().to_owned(), n))
+        .collect()
+}
+
+/// How long rates look back.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Counters of the last second.
+#[derive(Default)]
+pub struct History {
+    samples: VecDeque<Arc<Sample>>,
+}
+
+/// Counters at one moment.
+pub struct Sample {
+    /// The counters.
+    pub stats: Stats,
+    by_tunnel: HashMap<TunnelId, usize>,
+}
+
+impl Sample {
+    fn new(stats: Stats) -> Self {
+        let by_tunnel = stats
+            .tunnels
+            .iter()
+            .enumerate()
+            .map(|(i, t)| (t.id, i))
+            .collect();
+        Self { stats, by_tunnel }
+    }
+
+    /// A tunnel's counters.
+    #[must_use]
+    pub fn tunnel(&self, id: TunnelId) -> Option<&TunnelStats> {
+        self.by_tunnel.get(&id).map(|i| &self.stats.tunnels[*i])
+    }
+}
+
+impl History {
+    /// Takes in counters.
+    pub fn push(&mut self, stats: Stats) {
+        let now = stats.at_nanos;
+        // Counters of another process, or a clock that went back, start afresh.
+        if self
+            .samples
+            .back()
+            .is_some_and(|last| last.stats.at_nanos >= now)
+        {
+            self.samples.clear();
+        }
+        self.samples.push_back(Arc::new(Sample::new(stats)));
+        let window = WINDOW.as_nanos() as u64;
+        // The oldest one kept is the youngest that is at least a window old.
+        while self
+            .samples
+            .get(1)
+            .is_some_and(|s| now - s.stats.at_nanos >= window)
+        {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Forgets everything: the data plane is another one.
+    pub fn clear(&mut self) {
+        self.samples.clear();
+    }
+
+    /// The newest counters and those to compare them with.
+    #[must_use]
+    pub fn span(&self) -> Option<Span<'_>> {
+        let (old, new) = (self.samples.front()?, self.samples.back()?);
+        let nanos = new.stats.at_nanos - old.stats.at_nanos;
+        Some(Span { old, new, nanos })
+    }
+}
+
+/// Two samples with the time between them.
+#[derive(Clone, Copy)]
+pub struct Span<'h> {
+    /// The older one; the same as the newer one when there is only one.
+    pub old: &'h Sample,
+    /// The newer one.
+    pub new: &'h Sample,
+    nanos: u64,
+}
+
+impl Span<'_> {
+    /// A counter's growth a second.
+    #[must_use]
+    pub fn rate(&self, old: u64, new: u64) -> u64 {
+        if self.nanos == 0 {
+            return 0;
+        }
+        let growth = u128::from(new.saturating_sub(old));
+        u64::try_from(growth * 1_000_000_000 / u128::from(self.nanos)).unwrap_or(u64::MAX)
+    }
+
+    /// A tunnel's traffic.
+    #[must_use]
+    pub fn traffic(&self, id: TunnelId) -> Traffic {
+        let Some(new) = self.new.tunnel(id) else {
+            return Traffic::default();
+        };
+        // A tunnel that is younger than the older sample has no rate yet.
+        let old = self.old.tunnel(id).unwrap_or(new);
+        let dropped = new.drops.total();
+        Traffic {
+            out_bits_per_second: self.rate(old.sent_bytes * 8, new.sent_bytes * 8),
+            out_packets_per_second: self.rate(old.sent, new.sent),
+            in_bits_per_second: self.rate(old.received_bytes * 8, new.received_bytes * 8),
+            in_packets_per_second: self.rate(old.received, new.received),
+            sent: new.sent,
+            sent_bytes: new.sent_bytes,
+            received: new.received,
+            received_bytes: new.received_bytes,
+            dropped,
+            dropped_per_second: self.rate(old.drops.total(), dropped),
+        }
+    }
+}
+
+impl Traffic {
+    /// Adds another tunnel's.
+    pub fn add(&mut self, other: &Self) {
+        self.out_bits_per_second += other.out_bits_per_second;
+        self.out_packets_per_second += other.out_packets_per_second;
+        self.in_bits_per_second += other.in_bits_per_second;
+        self.in_packets_per_second += other.in_packets_per_second;
+        self.sent += other.sent;
+        self.sent_bytes += other.sent_bytes;
+        self.received += other.received;
+        self.received_bytes += other.received_bytes;
+        self.dropped += other.dropped;
+        self.dropped_per_second += other.dropped_per_second;
+    }
+
+    /// The share of a ceiling that sending uses; `None` without a ceiling.
+    #[must_use]
+    pub fn share_of(&self, ceiling: &Ceiling) -> Option<f64> {
+        let share = |rate: u64, limit: u64| (limit > 0).then(|| rate as f64 / limit as f64);
+        let bits = share(self.out_bits_per_second, ceiling.bits_per_second);
+        let packets = share(self.out_packets_per_second, ceiling.packets_per_second);
+        match (bits, packets) {
+            (Some(bits), Some(packets)) => Some(bits.max(packets)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+impl TimeShares {
+    /// Where the time between two counts went.
+    #[must_use]
+    pub fn between(old: &RegimeTimes, new: &RegimeTimes) -> Self {
+        let spent = [
+            new.idle.saturating_sub(old.idle),
+            new.asleep.saturating_sub(old.asleep),
+            new.busy.saturating_sub(old.busy),
+            new.backpressure.saturating_sub(old.backpressure),
+            new.housekeeping.saturating_sub(old.housekeeping),
+        ];
+        let total: u64 = spent.iter().sum();
+        if total == 0 {
+            return Self::default();
+        }
+        let [idle, asleep, busy, backpressure, housekeeping] =
+            spent.map(|nanos| nanos as f64 / total as f64);
+        Self {
+            idle,
+            asleep,
+            busy,
+            backpressure,
+            housekeeping,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at_millis: u64, sent: u64) -> Stats {
+        Stats {
+            at_nanos: at_millis * 1_000_000,
+            tunnels: vec![TunnelStats {
+                id: TunnelId(3),
+                sent,
+                sent_bytes: sent * 1000,
+                received: 0,
+                received_bytes: 0,
+                idle_millis: None,
+                inside_mtu: 1446,
+                owner: None,
+                outbound: None,
+                inbound: Vec::new(),
+                drops: Drops::default(),
+            }],
+            ..Stats::default()
+        }
+    }
+
+    #[test]
+    fn rates_slide_over_a_second() {
+        let mut history = History::default();
+        let mut rates = Vec::new();
+        // 100 packets every 250 ms for a second, then nothing.
+        for n in 0..12_u64 {
+            history.push(sample(250 * n, 100 * n.min(4)));
+            rates.push(
+                history
+                    .span()
+                    .unwrap()
+                    .traffic(TunnelId(3))
+                    .out_packets_per_second,
+            );
+        }
+        assert_eq!(rates, [0, 400, 400, 400, 400, 300, 200, 100, 0, 0, 0, 0]);
+        assert_eq!(history.samples.len(), 5);
+    }
+
+    #[test]
+    fn another_process_starts_afresh() {
+        let mut history = History::default();
+        history.push(sample(5000, 1_000_000));
+        history.push(sample(100, 5));
+        let traffic = history.span().unwrap().traffic(TunnelId(3));
+        assert_eq!((traffic.sent, traffic.out_packets_per_second), (5, 0));
+    }
+
+    #[test]
+    fn the_nearer_ceiling_counts() {
+        let traffic = Traffic {
+            out_bits_per_second: 500,
+            out_packets_per_second: 90,
+            ..Traffic::default()
+        };
+        let ceiling = |bits_per_second, packets_per_second| Ceiling {
+            bits_per_second,
+            packets_per_second,
+        };
+        assert_eq!(traffic.share_of(&ceiling(1000, 100)), Some(0.9));
+        assert_eq!(traffic.share_of(&ceiling(1000, 0)), Some(0.5));
+        assert_eq!(traffic.share_of(&ceiling(0, 0)), None);
+    }
+
+    #[test]
+    fn shares_add_up() {
+        let old = RegimeTimes {
+            idle: 100,
+            busy: 50,
+            ..RegimeTimes::default()
+        };
+        let new = RegimeTimes {
+            idle: 150,
+            busy: 200,
+            ..RegimeTimes::default()
+        };
+        let shares = TimeShares::between(&old, &new);
+        assert!((shares.idle - 0.25).abs() < 1e-9 && (shares.busy - 0.75).abs() < 1e-9);
+    }
+}
