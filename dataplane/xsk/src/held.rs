@@ -1,7 +1,7 @@
 //! Which frames the kernel holds for one socket.
 //!
-//! One byte a frame, written when a frame goes to the kernel and when it returns. It buys two
-//! things for about a nanosecond a packet: an address that the kernel (or a driver with a bug)
+//! One byte a frame, written when a frame goes to the kernel, read and written when it returns. It
+//! buys two things for that: an address that the kernel (or a driver with a bug)
 //! returns without having got it is refused instead of becoming a second owner of somebody's
 //! frame, and when a socket closes, for whatever reason, all its frames come back.
 

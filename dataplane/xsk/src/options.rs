@@ -74,8 +74,10 @@ pub struct Options {
     /// Packets the kernel sends in one system call in copy mode; 32 on kernels before 6.17, which
     /// do not know the option. Clamped to 32 and the size of the transmit ring.
     pub transmit_budget: u32,
-    /// Bytes of kernel buffers that may be on their way in copy mode; each packet takes its length
-    /// plus some 800 bytes. Beyond the system's `net.core.wmem_max` only with `CAP_NET_ADMIN`.
+    /// Bytes of kernel buffers that may be on their way in copy mode. A packet counts with all of
+    /// its buffer: roughly 800 bytes for the smallest, 2300 for 1500 bytes. With less than a
+    /// transmit ring's worth the kernel takes packets later (`EAGAIN`), which costs calls, not
+    /// packets. Beyond the system's `net.core.wmem_max` only with `CAP_NET_ADMIN`.
     pub send_buffer: u32,
 }
 

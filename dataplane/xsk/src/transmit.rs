@@ -153,6 +153,9 @@ impl Socket {
     /// Makes the kernel send what is in the transmit ring: one system call as a rule, none when
     /// there is nothing to send or the driver looks by itself.
     ///
+    /// Says how the interface is, as far as this call found out: without anything to send it is
+    /// taken to be up.
+    ///
     /// What the kernel cannot take now (`EAGAIN`) stays in the ring for the next call. When the
     /// device's queue is full or has no carrier (`EBUSY`) one packet is lost and counted; the rest
     /// stays too, since each further call would lose another one.

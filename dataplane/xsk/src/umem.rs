@@ -137,3 +137,29 @@ impl Sharers {
         self.sharing = Some(sharing);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_pages_are_a_wish() {
+        let (umem, mut pool) = Umem::with_huge_pages(700, 4096).unwrap();
+        assert_eq!((umem.frames(), umem.chunk(), pool.len()), (700, 4096, 700));
+        // Granted or not, all of it is there.
+        let mut frames: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        for frame in &mut frames {
+            assert!(frame.set(&[7; 3840]));
+        }
+        assert_eq!(frames.len(), 700);
+        assert!(!Umem::new(1, 2048).unwrap().0.huge_pages());
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        for (frames, chunk) in [(0, 2048), (1, 1024), (1, 8192), (1, 3000)] {
+            let error = Umem::new(frames, chunk).map(drop).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}

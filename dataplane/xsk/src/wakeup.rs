@@ -5,8 +5,7 @@
 //! of what the round did and of the time, so it is tested without either; [`PollSet`] does the
 //! sleeping.
 //!
-//! A sleeping worker costs its first packet a wake-up (5 to 50 us, by the machine's idle states); a
-//! spinning one costs a core. Adaptive is the way between: spin through the gaps of live traffic,
+//! A sleeping worker costs its first packet the time of a wake-up; a spinning one costs a core. Adaptive is the way between: spin through the gaps of live traffic,
 //! sleep when it has ended.
 
 use std::fmt;
@@ -77,17 +76,20 @@ pub enum Rest {
 
 /// Gap that an adaptive worker spins through before it sleeps.
 ///
-/// Unit: time without any work. About what falling asleep and waking up costs, so at worst a
-/// worker spends twice what the better choice would have cost. Shorter: steady traffic of some
-/// ten thousand packets a second pays a wake-up each. Longer: an idle gateway warms the room.
+/// Unit: time without any work. Of the order of what falling asleep and waking up take (tens of
+/// microseconds), so that at worst a worker spends about twice what the better choice would have
+/// cost; chosen by that reasoning, not tuned on a machine. Shorter: steady traffic of some ten
+/// thousand packets a second pays a wake-up each. Longer: an idle gateway warms the room.
 pub const SPIN: Duration = Duration::from_micros(50);
 
 /// Longest sleep: the worker's clock of housekeeping and of noticing that an interface is gone,
 /// which no descriptor tells. Longer delays those; shorter costs idle wake-ups (100 a second).
 pub const LONGEST_SLEEP: Duration = Duration::from_millis(10);
 
-/// Longest sleep with something unfinished. A full queue of 1500 byte packets drains in about this
-/// time at 10 Gbps; much longer leaves the link idle, shorter is spinning.
+/// Longest sleep with something unfinished: packets that a full device queue did not take.
+///
+/// Unit: time. In 200 us a 10 Gbps link sends some 160 packets of 1500 bytes, more than half of a
+/// veth queue (256). Much longer leaves the link idle, shorter is spinning.
 pub const RETRY: Duration = Duration::from_micros(200);
 
 /// The wake-up policy of one worker.
