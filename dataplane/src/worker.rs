@@ -228,7 +228,7 @@ impl Worker {
             self.flush(now);
         }
         for i in 0..self.from.len() {
-            if self.from[i].receive(burst, BATCH, self.pipeline.pool()) > 0 {
+            if self.from[i].receive(burst, BATCH) > 0 {
                 work += burst.len();
                 self.pipeline
                     .from_worker(burst.drain(..), stamp, &mut self.out);
@@ -346,9 +346,6 @@ impl Worker {
     fn housekeep(&mut self, now: Instant, times: &RegimeTimes) -> bool {
         let stamp = nanos(now - self.epoch);
         self.pipeline.housekeep(stamp);
-        for (sender, _) in self.to.iter_mut().flatten() {
-            sender.reclaim(self.pipeline.pool());
-        }
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Tables(tables) => {

@@ -1,5 +1,5 @@
 //! Two gateways in memory: what one sends the other receives, without sockets.
-#![allow(dead_code)] // Every test uses its own part.
+#![allow(dead_code, unreachable_pub)] // Every test uses its own part.
 
 use std::{
     net::IpAddr,
