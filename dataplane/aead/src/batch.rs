@@ -43,10 +43,7 @@ impl<'a> SealBatch<'a> {
         );
         let sequence = sequence.consume(key.id());
         self.keys.push(key);
-        self.packets.push(Packet {
-            bytes: packet,
-            sequence,
-        });
+        self.packets.push(Packet::new(packet, sequence));
     }
 
     /// Packets pushed so far.
@@ -111,10 +108,7 @@ impl<'a> OpenBatch<'a> {
             packet[header..].fill(0);
         }
         self.keys.push(key);
-        self.packets.push(Packet {
-            bytes: packet,
-            sequence,
-        });
+        self.packets.push(Packet::new(packet, sequence));
     }
 
     /// Packets pushed so far.

@@ -277,3 +277,126 @@ impl Mac {
         authentic && packet.bytes[4..HEADER] == (packet.sequence as u32).to_be_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_hex::bytes;
+
+    /// RFC 3602 section 4, cases 1 to 4: key, IV, plaintext, ciphertext.
+    const RFC_3602: [[&str; 4]; 4] = [
+        [
+            "06a9214036b8a15b512e03d534120006",
+            "3dafba429d9eb430b422da802c9fac41",
+            "53696e676c6520626c6f636b206d7367",
+            "e353779c1079aeb82708942dbe77181a",
+        ],
+        [
+            "c286696d887c9aa0611bbb3e2025a45a",
+            "562e17996d093d28ddb3ba695a2e6f58",
+            "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+            "d296cd94c2cccf8a3a863028b5e1dc0a7586602d253cfff91b8266bea6d61ab1",
+        ],
+        [
+            "6c3ea0477630ce21a2ce334aa746c2cd",
+            "c782dc4c098c66cbd9cd27d825682c81",
+            "5468697320697320612034382d62797465206d657373616765202865786163746c7920\
+             332041455320626c6f636b7329",
+            "d0a02b3836451753d493665d33f0e8862dea54cdb293abc7506939276772f8d5\
+             021c19216bad525c8579695d83ba2684",
+        ],
+        [
+            "56e47a38c5598974bc46903dba290349",
+            "8ce82eefbea0da3c44699ed7db51b7d9",
+            "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf\
+             c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedf",
+            "c30e32ffedc0774e6aff6af0869f71aa0f3af07a9a31a9c684db207eb0ef8e4e\
+             35907aa632c3ffdf868bb7b29d3d46ad83ce9f9a102ee99d49a53e87f4c3da55",
+        ],
+    ];
+
+    /// A packet as [`encrypt_side_by_side`] sees it, without an ICV.
+    fn packet(iv: &str, data: &str) -> Vec<u8> {
+        [vec![0; HEADER], bytes(iv), bytes(data)].concat()
+    }
+
+    #[test]
+    fn rfc_3602_alone_and_beside_others() {
+        for [key, iv, plain, sealed] in RFC_3602 {
+            let encryptor = Aes128Enc::new_from_slice(&bytes(key)).unwrap();
+            let decryptor = Aes128Dec::new_from_slice(&bytes(key)).unwrap();
+            for count in [1, 2, 7, 8, 9, 17] {
+                // Packets of other lengths before and after ours, which lanes take turns with.
+                let mut packets: Vec<_> = (0..count)
+                    .map(|i| packet(iv, &"00112233445566778899aabbccddeeff".repeat(i % 5)))
+                    .collect();
+                for position in 0..count {
+                    packets[position] = packet(iv, plain);
+                    let mut batch: Vec<_> = packets
+                        .iter_mut()
+                        .map(|bytes| Packet::new(bytes, 1))
+                        .collect();
+                    encrypt_side_by_side(&encryptor, 0, &mut batch);
+                    assert_eq!(
+                        packets[position],
+                        packet(iv, sealed),
+                        "{position} of {count}"
+                    );
+                    decrypt(&decryptor, &mut packets[position][HEADER..]);
+                    assert_eq!(
+                        packets[position],
+                        packet(iv, plain),
+                        "{position} of {count}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rfc_2202_and_rfc_4868_macs() {
+        use Suite::*;
+        // RFC 2202 section 3 case 1, RFC 4868 section 2.7.2.1 (AUTH256-1, AUTH384-1,
+        // AUTH512-1): key of 0b bytes, "Hi There"; the MAC before truncation.
+        let table = [
+            (Aes128CbcSha1_96, "b617318655057264e28bc0b6fb378c8ef146be00"),
+            (
+                Aes128CbcSha256_128,
+                "198a607eb44bfbc69903a0f1cf2bbdc5ba0aa3f3d9ae3c1c7a3b1696a0b68cf7",
+            ),
+            (
+                Aes128CbcSha384_192,
+                "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee9737a959796489bddbc\
+                 4c5df61d5b3297b4fb68dab9f1b582c2",
+            ),
+            (
+                Aes128CbcSha512_256,
+                "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8\
+                 ac2878ebd5803f6f0b61dbce5e251ff8789a4722c1be65aea45fd464e89f8f5b",
+            ),
+        ];
+        for (suite, mac) in table {
+            let key = vec![0x0b; suite.key_len() - suite.cipher_key_len()];
+            let mut data = b"Hi There".to_vec();
+            data.resize(8 + suite.icv_len(), 0);
+            Mac::new(suite, &key, false).write(&mut Packet::new(&mut data, 0));
+            assert_eq!(data[8..], bytes(mac)[..suite.icv_len()], "{suite}");
+        }
+    }
+
+    #[test]
+    fn with_esn_the_high_half_follows_the_ciphertext() {
+        let suite = Suite::Aes128CbcSha256_128;
+        let key = [7; 32];
+        let mut long = [
+            vec![1; 40],
+            0xdead_beef_u32.to_be_bytes().to_vec(),
+            vec![0; 16],
+        ]
+        .concat();
+        let mut esn = vec![1; 56];
+        Mac::new(suite, &key, false).write(&mut Packet::new(&mut long, 0));
+        Mac::new(suite, &key, true).write(&mut Packet::new(&mut esn, 0xdead_beef_0000_0001));
+        assert_eq!(long[44..], esn[40..]);
+    }
+}

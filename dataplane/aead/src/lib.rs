@@ -36,6 +36,8 @@ mod packet;
 mod rung;
 mod sequence;
 mod suite;
+#[cfg(test)]
+mod test_hex;
 
 pub use batch::{Authenticated, BATCH, MAX_PACKET, OpenBatch, SealBatch, Verdicts};
 pub use key::{KeyError, OpeningKey, SealingKey};

@@ -1,43 +1,14 @@
 //! Every suite, with and without ESN: what one side seals the other opens, and nothing else.
 
+mod common;
+
+use common::*;
 use hawser_aead::{OpenBatch, OpeningKey, SealBatch, SealingKey, Suite};
-
-const SPI: [u8; 4] = 0xc0de_0001_u32.to_be_bytes();
-
-fn material(suite: Suite, seed: u8) -> Vec<u8> {
-    (0..suite.key_len())
-        .map(|i| (i as u8).wrapping_mul(37) ^ seed)
-        .collect()
-}
-
-/// SPI, room for the header, plaintext, room for the ICV.
-fn unsealed(suite: Suite, plaintext: &[u8]) -> Vec<u8> {
-    let mut packet = SPI.to_vec();
-    packet.resize(8 + suite.iv_len(), 0xee);
-    packet.extend_from_slice(plaintext);
-    packet.resize(packet.len() + suite.icv_len(), 0xee);
-    packet
-}
 
 fn plaintext(suite: Suite, blocks: usize) -> Vec<u8> {
     (0..blocks * suite.block_len())
         .map(|i| (i * 7 + blocks) as u8)
         .collect()
-}
-
-fn seal_one(key: &SealingKey, packet: &mut [u8]) -> u64 {
-    let sequence = key.reserve(1).unwrap().next().unwrap();
-    let value = sequence.value();
-    let mut batch = SealBatch::new();
-    batch.push(key, sequence, packet);
-    batch.seal();
-    value
-}
-
-fn open_one(key: &OpeningKey, sequence: u64, packet: &mut [u8]) -> Option<u64> {
-    let mut batch = OpenBatch::new();
-    batch.push(key, sequence, packet);
-    batch.open().get(0).map(|proof| proof.sequence())
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Key {
                 // SAFETY: the token says that AES instructions are there.
                 word = unsafe { substitute(word) }.rotate_right(8) ^ round_constant;
                 // Multiplication by x in AES's field; only AES-128 gets past 0x80.
-                round_constant = round_constant << 1 ^ (round_constant >> 7) * 0x11b;
+                round_constant = (round_constant << 1) ^ ((round_constant >> 7) * 0x11b);
             } else if key_words == 8 && i % 8 == 4 {
                 // SAFETY: as above.
                 word = unsafe { substitute(word) };

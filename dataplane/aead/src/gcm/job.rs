@@ -75,6 +75,14 @@ impl<S: Simd> Job<S> {
         } else {
             (spi << 32 | sequence & 0xffff_ffff, 0, 8)
         };
+        #[cfg(test)]
+        let (aad_high, aad_low, aad_len) = match packet.other_aad {
+            Some((bytes, len)) => {
+                let aad = u128::from_be_bytes(bytes);
+                ((aad >> 64) as u64, aad as u64, len as i64)
+            }
+            None => (aad_high, aad_low, aad_len),
+        };
         let iv = u64::from_le_bytes(iv);
         let salt = u64::from(key.salt);
         // SAFETY: SSE2 only.

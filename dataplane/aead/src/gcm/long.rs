@@ -4,6 +4,11 @@
 //! registers, and between its rounds stands the GHASH of ciphertext that is already there:
 //! when opening the group's own, when sealing the group before it.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "one index goes through several arrays"
+)]
+
 use core::arch::x86_64::__m128i;
 
 use super::expand::{Key, POWERS, STRETCH};

@@ -1,6 +1,8 @@
 //! AES-GCM in ESP (RFC 4106), on the rung chosen for this process.
 
 mod portable;
+#[cfg(test)]
+mod vectors;
 
 #[cfg(target_arch = "x86_64")]
 mod expand;

@@ -21,16 +21,10 @@ use core::arch::x86_64::{_mm_and_si128, _mm_setzero_si128};
 
 /// One AES block in memory.
 #[repr(C, align(16))]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Block(pub(super) [u8; 16]);
 
 impl zeroize::DefaultIsZeroes for Block {}
-
-impl Default for Block {
-    fn default() -> Self {
-        Self([0; 16])
-    }
-}
 
 impl Block {
     #[inline(always)]
