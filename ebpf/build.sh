@@ -15,6 +15,7 @@ set -eu
 
 TOOLCHAIN='rustc 1.96'
 LLVM=22
+LLVM_RELEASE=22.1
 LINKER=0.13.0
 PACKAGES="rustc-web cargo-web libstd-rust-web-dev-bpf rust-web-llvm llvm-$LLVM-dev libpolly-$LLVM-dev"
 
@@ -45,9 +46,11 @@ fi
 
 RUSTC=/usr/bin/rustc
 version=$($RUSTC --version)
-case "$version" in
-    "$TOOLCHAIN".*) ;;
-    *) echo "note: built with $version; the committed objects with $TOOLCHAIN" >&2 ;;
+llvm=$(/usr/lib/llvm-$LLVM/bin/llvm-config --version)
+case "$version/$llvm" in
+    "$TOOLCHAIN".*/"$LLVM_RELEASE".*) ;;
+    *) echo "note: built with $version, LLVM $llvm; the committed objects with" \
+            "$TOOLCHAIN, LLVM $LLVM_RELEASE" >&2 ;;
 esac
 
 # An outer RUSTFLAGS would replace the flags of program/.cargo/config.toml, and the usual
@@ -62,7 +65,7 @@ build() {
     (cd "$1" && /usr/bin/cargo build --quiet --release --locked --target-dir "$scratch")
     made=$scratch/bpfel-unknown-none/release/$2
     # Nothing of the machine it was built on may be in it.
-    if grep -aqF -e "$root" -e "$HOME" "$made"; then
+    if grep -aqF -e "$root" -e "${CARGO_HOME:-$HOME/.cargo}" "$made"; then
         echo "$3: the object contains a path of this machine" >&2
         failed=1
     fi

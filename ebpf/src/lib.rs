@@ -11,15 +11,16 @@
 //! all packets go to the kernel. A kernel that has no BPF links for XDP (before 5.9) is refused.
 //!
 //! # Privilege
-//! [`Steering::load`] and [`Steering::attach`] need `CAP_BPF` and `CAP_NET_ADMIN` (as root, or by
-//! file capabilities). The maps are changed and read through file descriptors opened then, for
-//! which Linux 5.19 and later ask no capability; before that, `CAP_BPF` must be kept unless
-//! `kernel.unprivileged_bpf_disabled` is 0.
+//! [`Steering::load`] needs `CAP_BPF` and `CAP_NET_ADMIN` (as root, or by file capabilities). All
+//! that comes after it works through file descriptors opened then, for which Linux 5.19 and later
+//! ask no capability, whatever `kernel.unprivileged_bpf_disabled` says: tables are changed, counters
+//! read, and ports detached and attached again by a process that has dropped everything (tested
+//! here). Before 5.19, `CAP_BPF` must be kept unless that setting is 0.
 //!
 //! # Costs
-//! A route takes one system call and 40 (IPv4) to 56 (IPv6) bytes of kernel memory besides the
-//! allocator's rounding and an inner node; the tables hold what [`Sizes`] says and allocate as they
-//! fill.
+//! A route takes one system call, 2 to 3 µs on the machine this was written on, so a million load in
+//! seconds. The inside tables allocate as they fill; [`Sizes`] is only their limit. What a packet
+//! costs is measured by `examples/steering_cost.rs`.
 #![forbid(unsafe_code)]
 
 mod error;

@@ -222,6 +222,36 @@ fn tables_change_without_privilege() {
         steering.stats().unwrap();
         steering.detach(lab.ifindex()).unwrap();
         assert!(!lab.has_xdp());
+        // What was verified with privilege may be attached without.
+        steering.attach(&port(lab)).unwrap();
+    });
+}
+
+#[test]
+fn interface_goes_and_comes_back() {
+    if support::skip_without_root("interface_goes_and_comes_back") {
+        return;
+    }
+    Lab::run("back", |lab| {
+        let mut steering = Steering::load(&Sizes::default()).unwrap();
+        let first = port(lab);
+        steering.attach(&first).unwrap();
+        lab.ip(&["link", "delete", "port"]);
+        let gone = steering.attach(&PortConfig {
+            ifindex: first.ifindex + 1000,
+            ..first
+        });
+        assert!(
+            matches!(gone, Err(SteeringError::NoInterface { .. })),
+            "{gone:?}"
+        );
+        steering.detach(first.ifindex).unwrap();
+
+        lab.ip(&[
+            "link", "add", "port", "type", "veth", "peer", "name", "other",
+        ]);
+        steering.attach(&port(lab)).unwrap();
+        assert!(lab.has_xdp());
     });
 }
 

@@ -124,6 +124,33 @@ fn every_truncation_agrees() {
     }
 }
 
+/// A frame of several buffers, as with an MTU of 9000: the headers are in the first.
+#[test]
+fn jumbo_frames_are_judged_by_their_first_buffer() {
+    if support::skip_without_root("jumbo_frames_are_judged_by_their_first_buffer") {
+        return;
+    }
+    let mut steering = loaded();
+    let world = World { role: Role::Both };
+    steering.put_port(&port(world.role)).unwrap();
+    let mut runner = TestRunner::default();
+    for _ in 0..200 {
+        let mut bytes = frames::frame()
+            .new_tree(&mut runner)
+            .unwrap()
+            .current()
+            .bytes();
+        bytes.resize(9014, 0x5a);
+        let (verdict, _) = judged_by_kernel(&mut steering, &bytes);
+        assert_eq!(
+            verdict,
+            judge(&bytes[..], &world.port(), &world),
+            "{:02x?}",
+            &bytes[..64]
+        );
+    }
+}
+
 #[test]
 fn tables_follow_their_changes() {
     if support::skip_without_root("tables_follow_their_changes") {
