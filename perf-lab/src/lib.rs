@@ -10,9 +10,15 @@
 //! card would give.
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod demo;
+pub mod gateway;
 pub mod interrupt;
 pub mod iperf;
 pub mod netns;
+pub mod policer;
+mod programs;
+pub mod scenario;
 pub mod shell;
 pub mod topology;
 pub mod traffic;

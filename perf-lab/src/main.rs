@@ -1,4 +1,351 @@
-//! `hawser-lab`: see the library.
+//! `hawser-lab`: networks in namespaces, traffic, measurements; see the library.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use hawser_aead::Suite;
+use hawser_lab::{
+    config::{GatewaySpec, PairSpec, TunnelSpec},
+    demo::{self, DemoOptions, Placement},
+    gateway::Pair,
+    interrupt, iperf,
+    netns::{remove_stale, unavailable},
+    policer::Cap,
+    scenario::{self, Scenario},
+    topology::{Family, Side, Topology, TopologyConfig},
+    traffic::Sizes,
+};
+
+/// Network labs for Hawser: two sites, two gateways, an outside network, all in network namespaces.
+#[derive(Debug, Parser)]
+#[command(name = "hawser-lab", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One tunnel at its ceiling, then all tunnels, with a live table.
+    Demo(DemoArgs),
+    /// Checks what gateways must do, on real packets with exact counters.
+    Scenario {
+        /// Names of scenarios, or `all`; without one they are listed.
+        names: Vec<String>,
+    },
+    /// TCP between the sites, through the gateways, by iperf3.
+    Iperf(IperfArgs),
+    /// Builds the network with running gateways and holds it until Ctrl-C.
+    Up(UpArgs),
+    /// Removes what labs that were killed left behind.
+    Clean,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Tunnels between the gateways.
+    #[arg(long, default_value_t = 8)]
+    tunnels: u16,
+    /// Length of each phase; its first second is not counted.
+    #[arg(long, default_value_t = 6)]
+    seconds: u16,
+    /// Inner packet length in bytes, several with commas, or `imix`.
+    #[arg(long, default_value = "1400")]
+    size: Sizes,
+    /// UDP flows.
+    #[arg(long, default_value_t = 128)]
+    flows: u16,
+    /// Ceiling of each tunnel: BITS[/PACKETS] a second such as `1.25G/140k`, or `none`.
+    #[arg(long, default_value = "1.25G/140k", value_parser = parse_cap)]
+    cap: Cap,
+    /// ESP suite of all tunnels.
+    #[arg(long, default_value = "aes128-gcm16", value_parser = parse_suite)]
+    suite: Suite,
+    /// Writes the figures to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Lines instead of a table that redraws itself.
+    #[arg(long)]
+    plain: bool,
+    /// Cores of gateway A's workers.
+    #[arg(long, value_delimiter = ',')]
+    cores_a: Option<Vec<u16>>,
+    /// Cores of gateway B's workers.
+    #[arg(long, value_delimiter = ',')]
+    cores_b: Option<Vec<u16>>,
+    /// Core of the generator.
+    #[arg(long)]
+    generator_core: Option<u16>,
+    /// Queues of each interface.
+    #[arg(long)]
+    queues: Option<u16>,
+    /// What idle workers do.
+    #[arg(long, value_parser = ["adaptive", "spin", "poll"])]
+    idle: Option<String>,
+}
+
+impl DemoArgs {
+    fn options(self) -> DemoOptions {
+        let default = Placement::default();
+        let idle = match self.idle.as_deref() {
+            Some("spin") => "spin",
+            Some("poll") => "poll",
+            Some(_) => "adaptive",
+            None => default.idle,
+        };
+        DemoOptions {
+            tunnels: self.tunnels,
+            seconds: self.seconds,
+            sizes: self.size,
+            flows: self.flows,
+            cap: self.cap,
+            suite: self.suite,
+            json: self.json,
+            plain: self.plain,
+            placement: Placement {
+                a: self.cores_a.unwrap_or(default.a),
+                b: self.cores_b.unwrap_or(default.b),
+                generator: self.generator_core.unwrap_or(default.generator),
+                queues: self.queues.unwrap_or(default.queues),
+                idle,
+            },
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct IperfArgs {
+    /// Seconds.
+    #[arg(long, default_value_t = 5)]
+    seconds: u16,
+    /// Parallel connections.
+    #[arg(long, default_value_t = 4)]
+    streams: u16,
+    /// Tunnels between the gateways.
+    #[arg(long, default_value_t = 8)]
+    tunnels: u16,
+    /// IPv6 inside.
+    #[arg(long)]
+    v6: bool,
+    /// MTU of all links.
+    #[arg(long, default_value_t = 1500)]
+    mtu: u16,
+    /// Without gateways: what the network itself carries.
+    #[arg(long)]
+    plain: bool,
+}
+
+#[derive(Debug, Args)]
+struct UpArgs {
+    /// Tunnels between the gateways.
+    #[arg(long, default_value_t = 2)]
+    tunnels: u16,
+    /// MTU of all links.
+    #[arg(long, default_value_t = 1500)]
+    mtu: u16,
+    /// ESP suite of all tunnels.
+    #[arg(long, default_value = "aes128-gcm16", value_parser = parse_suite)]
+    suite: Suite,
+}
+
+fn parse_suite(text: &str) -> Result<Suite, String> {
+    text.parse().map_err(|_| {
+        let names: Vec<String> = Suite::ALL.iter().map(ToString::to_string).collect();
+        format!("there is no such suite; there are {}", names.join(", "))
+    })
+}
+
+fn parse_cap(text: &str) -> Result<Cap, String> {
+    if text == "none" {
+        return Ok(Cap::NONE);
+    }
+    let (bits, packets) = text.split_once('/').unwrap_or((text, "0"));
+    Ok(Cap {
+        bits_per_second: parse_number(bits)?,
+        packets_per_second: parse_number(packets)?,
+    })
+}
+
+/// A number with `k`, `M` or `G`.
+fn parse_number(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1e3),
+        Some((at, 'm' | 'M')) => (&text[..at], 1e6),
+        Some((at, 'g' | 'G')) => (&text[..at], 1e9),
+        _ => (text, 1.0),
+    };
+    match digits.parse::<f64>() {
+        Ok(n) if n >= 0.0 && n * factor < 1e15 => Ok((n * factor).round() as u64),
+        _ => Err(format!(
+            "`{text}` is no number such as 140000, 140k or 1.25G"
+        )),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hawser-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    if let Some(reason) = unavailable() {
+        bail!("{reason}");
+    }
+    interrupt::install()?;
+    match cli.command {
+        Command::Demo(args) => demo::run(args.options()).map(drop),
+        Command::Scenario { names } => run_scenarios(&names),
+        Command::Iperf(args) => run_iperf(&args),
+        Command::Up(args) => run_up(&args),
+        Command::Clean => {
+            let removed = remove_stale()?;
+            hawser_lab::config::remove_stale_folders();
+            println!("removed {removed} namespaces");
+            Ok(())
+        }
+    }
+}
+
+fn run_scenarios(names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        for scenario in scenario::ALL {
+            println!("{:<20} {}", scenario.name, scenario.about);
+        }
+        return Ok(());
+    }
+    let mut wanted = Vec::new();
+    for name in names {
+        match Scenario::named(name) {
+            Some(scenario) => wanted.push(scenario),
+            None if name == "all" => wanted.extend(scenario::ALL),
+            None => bail!("there is no scenario `{name}`; `hawser-lab scenario` lists them"),
+        }
+    }
+    let mut failed = Vec::new();
+    for scenario in wanted {
+        let began = std::time::Instant::now();
+        match scenario.run() {
+            Ok(findings) => {
+                println!(
+                    "ok    {} ({:.1} s)\n{findings}",
+                    scenario.name,
+                    began.elapsed().as_secs_f64()
+                );
+            }
+            Err(error) => {
+                interrupt::check()?;
+                println!("FAIL  {}\n    {error:#}\n", scenario.name);
+                failed.push(scenario.name);
+            }
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("{} failed: {}", failed.len(), failed.join(", "))
+}
+
+fn default_pair(tunnels: u16, suite: Suite) -> PairSpec {
+    let placement = Placement::default();
+    let gateway = |cores: &[u16]| GatewaySpec {
+        cores: cores.to_vec(),
+        ..GatewaySpec::default()
+    };
+    PairSpec {
+        tunnels: vec![
+            TunnelSpec {
+                suite,
+                ..TunnelSpec::default()
+            };
+            tunnels.into()
+        ],
+        a: gateway(&placement.a),
+        b: gateway(&placement.b),
+    }
+}
+
+fn run_iperf(args: &IperfArgs) -> Result<()> {
+    let topology = Topology::build(TopologyConfig {
+        inside_mtu: args.mtu,
+        outside_mtu: args.mtu,
+        tunnels: args.tunnels.into(),
+        plain: args.plain,
+        ..TopologyConfig::default()
+    })?;
+    let pair = match args.plain {
+        true => None,
+        false => Some(Pair::start(
+            &topology,
+            default_pair(args.tunnels, Suite::Aes128Gcm16),
+        )?),
+    };
+    let family = if args.v6 { Family::V6 } else { Family::V4 };
+    let result = iperf::run(&topology, Side::A, family, args.streams, args.seconds, &[])?;
+    println!(
+        "{:.3} Gbps of TCP payload over {} connections, {} segments sent again, MSS {}",
+        result.bits_per_second / 1e9,
+        result.streams,
+        result.retransmits,
+        result.mss
+    );
+    pair.map_or(Ok(()), Pair::stop)
+}
+
+fn run_up(args: &UpArgs) -> Result<()> {
+    let topology = Topology::build(TopologyConfig {
+        inside_mtu: args.mtu,
+        outside_mtu: args.mtu,
+        tunnels: args.tunnels.into(),
+        ..TopologyConfig::default()
+    })?;
+    let pair = Pair::start(&topology, default_pair(args.tunnels, args.suite))?;
+    for side in [Side::A, Side::B] {
+        let gateway = if side == Side::A { &pair.a } else { &pair.b };
+        println!(
+            "site {0}: ip netns exec {1} …; gateway {0}: ip netns exec {2} …, files in {3}",
+            side.letter(),
+            topology.site(side).name(),
+            topology.gateway(side).name(),
+            gateway.directory().path().display()
+        );
+    }
+    println!(
+        "outside: ip netns exec {} …; Ctrl-C ends all",
+        topology.outside().name()
+    );
+    while interrupt::sleep(Duration::from_secs(1)).is_ok() {}
+    pair.stop()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ceilings_are_read() {
+        assert_eq!(parse_cap("1.25G/140k").unwrap(), Cap::AWS);
+        assert_eq!(parse_cap("none").unwrap(), Cap::NONE);
+        let bits_only = Cap {
+            bits_per_second: 500_000_000,
+            packets_per_second: 0,
+        };
+        assert_eq!(parse_cap("500M").unwrap(), bits_only);
+        for wrong in ["", "x", "-1", "1.25Gbps", "1/x", "é"] {
+            assert!(parse_cap(wrong).is_err(), "{wrong}");
+        }
+    }
+}

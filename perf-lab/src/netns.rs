@@ -54,19 +54,20 @@ pub fn unavailable() -> Option<String> {
 /// When a namespace of ours cannot be removed.
 pub fn remove_stale() -> Result<usize> {
     let mut removed = 0;
-    let Ok(entries) = std::fs::read_dir(NETNS_DIR) else {
-        return Ok(0);
-    };
-    for entry in entries.flatten() {
+    for entry in std::fs::read_dir(NETNS_DIR).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(pid) = owner(&name)
-            && !Path::new("/proc").join(pid.to_string()).exists()
-        {
+        if is_stale(&name) {
             remove(&name)?;
             removed += 1;
         }
     }
     Ok(removed)
+}
+
+/// Whether a name is one of ours and the process that made it is gone.
+#[must_use]
+pub fn is_stale(name: &str) -> bool {
+    owner(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 /// The process that made a namespace of this name, when the name is one of ours.

@@ -15,7 +15,8 @@
 //! - `tx off` at the sites: an XDP program at the far end turns segmentation off there and would
 //!   see partial checksums, with which TCP fails altogether.
 //! - `gro on` wherever frames are redirected to by XDP: a veth end takes redirected frames only
-//!   while it polls, which it does with GRO or an XDP program.
+//!   while it polls, which it does with GRO or an XDP program. GRO must be switched on when the
+//!   interface is up: earlier the kernel does not tell the peer that it may redirect.
 //! - `pfifo` on the gateways' interfaces: without a queueing discipline a full peer loses the frame
 //!   (EBUSY); with one the sender is told to come back (EAGAIN).
 //! - as many queues at both ends: the receive queue is the sender's transmit queue.
@@ -134,7 +135,7 @@ pub fn gateway_address(side: Side, family: Family) -> IpAddr {
     inside(side, family, 0, 1)
 }
 
-fn inside(side: Side, family: Family, third: u8, last: u8) -> IpAddr {
+pub(crate) fn inside(side: Side, family: Family, third: u8, last: u8) -> IpAddr {
     let n = side.number();
     match family {
         Family::V4 => Ipv4Addr::new(10, n, third, last).into(),
@@ -251,6 +252,7 @@ impl Topology {
         );
         ensure!(config.queues >= 1, "an interface has at least one queue");
         crate::netns::remove_stale()?;
+        crate::config::remove_stale_folders();
         let prefix = unique_prefix();
         let topology = Self {
             sites: [
@@ -300,6 +302,37 @@ impl Topology {
         &self.outside
     }
 
+    /// Tells a gateway that more addresses are reached at its site's interface.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub fn add_hosts(&self, side: Side, hosts: impl Iterator<Item = IpAddr>) -> Result<()> {
+        let lines: String = hosts
+            .map(|host| neighbour(INSIDE_INTERFACE, host, site_mac(side)))
+            .collect();
+        self.gateway(side).ip_batch(&lines)
+    }
+
+    /// Takes the link between a site and its gateway away.
+    ///
+    /// # Errors
+    /// When it is away already.
+    pub fn cut_inside(&self, side: Side) -> Result<()> {
+        self.gateway(side)
+            .ip(&format!("link del {INSIDE_INTERFACE}"))
+            .map(drop)
+    }
+
+    /// Makes it anew, with the same names and addresses.
+    ///
+    /// # Errors
+    /// When it is there.
+    pub fn mend_inside(&self, side: Side) -> Result<()> {
+        self.wire_inside(side)?;
+        self.address_site(side)?;
+        self.address_inside(side)
+    }
+
     fn wire_inside(&self, side: Side) -> Result<()> {
         let (site, gateway) = (self.site(side), self.gateway(side));
         self.veth(
@@ -338,8 +371,8 @@ impl Topology {
             mac_text(far_mac),
         ))?;
         for (namespace, name) in [(near, near_name), (far, far_name)] {
-            namespace.exec(&format!("ethtool -K {name} gro on"))?;
             namespace.ip(&format!("link set {name} up"))?;
+            namespace.exec(&format!("ethtool -K {name} gro on"))?;
         }
         Ok(())
     }
@@ -390,15 +423,25 @@ impl Topology {
         self.site(side).ip_batch(&lines)
     }
 
-    fn address_gateway(&self, side: Side) -> Result<()> {
+    /// Gives a gateway's inside interface its addresses and neighbours, again if need be.
+    pub(crate) fn address_inside(&self, side: Side) -> Result<()> {
         let mut lines = String::new();
         for family in [Family::V4, Family::V6] {
             let (prefix, nodad) = (prefix_length(family), no_detection(family));
             let own = gateway_address(side, family);
-            lines += &format!("addr add {own}/{prefix} dev {INSIDE_INTERFACE}{nodad}\n");
+            lines += &format!("addr replace {own}/{prefix} dev {INSIDE_INTERFACE}{nodad}\n");
             for address in [host_address(side, family), single_address(side, family)] {
                 lines += &neighbour(INSIDE_INTERFACE, address, site_mac(side));
             }
+        }
+        self.gateway(side).ip_batch(&lines)
+    }
+
+    fn address_gateway(&self, side: Side) -> Result<()> {
+        self.address_inside(side)?;
+        let mut lines = String::new();
+        for family in [Family::V4, Family::V6] {
+            let nodad = no_detection(family);
             let outside = match family {
                 Family::V4 => 15,
                 Family::V6 => 32,

@@ -132,6 +132,12 @@ impl Sizes {
         Self(vec![s, m, s, m, s, s, l, s, m, s, m, s])
     }
 
+    /// The same mix with its large packets cut to what fits a tunnel.
+    #[must_use]
+    pub fn imix_within(largest: u16) -> Self {
+        Self(Self::imix().0.into_iter().map(|n| n.min(largest)).collect())
+    }
+
     /// The lengths.
     #[must_use]
     pub fn lengths(&self) -> &[u16] {

@@ -1,0 +1,208 @@
+//! The demonstration: a pair of gateways, N tunnels with a ceiling each; first one tunnel, then all
+//! of them, then traffic below the ceilings that must arrive whole and in order.
+//!
+//! Where the time goes on a machine of two cores, and why the placement is as it is: a packet is
+//! made, taken in by gateway A, encrypted, sent, policed, taken in by gateway B, decrypted, sent and
+//! counted. On veth every send runs the receiver's soft interrupt on the sender's core. So the core
+//! of gateway A's worker also carries the policer and gateway B's receive copy; the core of gateway
+//! B's worker carries the sink and, as it has less to do, the generator with gateway A's receive
+//! copy. The generator runs at the lowest priority: it takes what gateway B leaves.
+
+mod phase;
+mod sample;
+mod summary;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use hawser_aead::Suite;
+
+pub use summary::{PhaseSummary, Summary};
+
+use crate::{
+    config::{GatewaySpec, PairSpec, TunnelSpec},
+    gateway::Pair,
+    policer::{Cap, Policer},
+    topology::{SITE_INTERFACE, Side, Topology, TopologyConfig},
+    traffic::{Sizes, live::LiveSink},
+};
+
+/// What to demonstrate.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// Tunnels of the pair.
+    pub tunnels: u16,
+    /// Length of each phase, seconds.
+    pub seconds: u16,
+    /// Lengths of the inner packets.
+    pub sizes: Sizes,
+    /// UDP flows.
+    pub flows: u16,
+    /// Ceiling of each tunnel and direction.
+    pub cap: Cap,
+    /// Cipher of all tunnels.
+    pub suite: Suite,
+    /// Where to write the summary as JSON.
+    pub json: Option<PathBuf>,
+    /// Lines instead of a table that redraws itself.
+    pub plain: bool,
+    /// Which cores do what.
+    pub placement: Placement,
+}
+
+/// Which cores do what.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// Workers of gateway A.
+    pub a: Vec<u16>,
+    /// Workers of gateway B.
+    pub b: Vec<u16>,
+    /// The generator.
+    pub generator: u16,
+    /// Queues of each interface.
+    pub queues: u16,
+    /// What idle workers do.
+    pub idle: &'static str,
+}
+
+impl Placement {
+    /// The best found for this number of cores.
+    #[must_use]
+    pub fn for_cores(cores: usize) -> Self {
+        let core = |n: usize| (n % cores.max(1)) as u16;
+        Self {
+            a: vec![core(1)],
+            b: vec![core(2)],
+            generator: core(4),
+            queues: 1,
+            idle: "adaptive",
+        }
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "gateway A on core {:?}, gateway B on core {:?}, generator on core {}; {} queue(s), idle: {}",
+            self.a, self.b, self.generator, self.queues, self.idle
+        )
+    }
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self::for_cores(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+}
+
+/// All that runs during a demonstration.
+struct Lab {
+    // Order matters: programs and processes go before the network that they are in.
+    sink: LiveSink,
+    policer: Policer,
+    pair: Pair,
+    topology: Topology,
+    options: DemoOptions,
+}
+
+/// Phases have flows of their own, so that each has its own counters in the sink.
+const PHASES: u32 = 4;
+
+/// Runs the demonstration and prints what it sees.
+///
+/// # Errors
+/// When the lab cannot be built, a gateway fails, or the user interrupts.
+pub fn run(options: DemoOptions) -> Result<Summary> {
+    ensure!(options.tunnels >= 1, "at least one tunnel");
+    ensure!(
+        options.flows >= 1 && options.flows <= 4096,
+        "between 1 and 4096 flows"
+    );
+    ensure!(
+        options.seconds >= 2,
+        "a phase takes at least 2 seconds: the first is not counted"
+    );
+    let mut view = table::View::new(options.plain, options.tunnels.into());
+    view.say(&format!(
+        "Hawser: {} ESP tunnels ({}) between two gateways, each capped at {}",
+        options.tunnels,
+        options.suite,
+        summary::cap_text(options.cap),
+    ));
+    let mut lab = Lab::build(options)?;
+    let status = lab.pair.a.status()?;
+    view.say(&format!(
+        "{}\n{}",
+        summary::engine(&status),
+        lab.options.placement.describe()
+    ));
+    let mut summary = Summary::new(&lab.options, &status, lab.pair.a.started_in);
+
+    let one = phase::overload(&mut lab, &mut view, phase::Spread::OneTunnel, 0)?;
+    let all = phase::overload(&mut lab, &mut view, phase::Spread::AllTunnels, 1)?;
+    let calm_one = phase::below_ceiling(&mut lab, &mut view, phase::Spread::OneTunnel, 2, &one)?;
+    let calm_all = phase::below_ceiling(&mut lab, &mut view, phase::Spread::AllTunnels, 3, &all)?;
+    summary.add(vec![one, all, calm_one, calm_all]);
+
+    summary.read_end(&lab.pair.a.status()?, &lab.pair.b.status()?);
+    lab.close()?;
+    view.finish();
+    println!("{summary}");
+    if let Some(path) = &summary.options_json {
+        let text = serde_json::to_string_pretty(&summary)?;
+        std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
+        println!("Figures: {}", path.display());
+    }
+    Ok(summary)
+}
+
+impl Lab {
+    fn build(options: DemoOptions) -> Result<Self> {
+        let placement = &options.placement;
+        let topology = Topology::build(TopologyConfig {
+            queues: placement.queues,
+            inside_mtu: options.sizes.largest().max(1500),
+            tunnels: options.tunnels.into(),
+            // Room for ESP and the outer header, so that the path and not fragmentation is seen.
+            outside_mtu: options.sizes.largest().max(1400) + 100,
+            ..TopologyConfig::default()
+        })?;
+        let policer = Policer::attach(&topology, options.cap)?;
+        let capacity = PHASES * u32::from(options.flows);
+        let sink = LiveSink::attach(topology.site(Side::B), SITE_INTERFACE, capacity)?;
+        let gateway = |cores: &[u16]| GatewaySpec {
+            cores: cores.to_vec(),
+            idle: placement.idle,
+            ..GatewaySpec::default()
+        };
+        let tunnel = TunnelSpec {
+            suite: options.suite,
+            ..TunnelSpec::default()
+        };
+        let spec = PairSpec {
+            tunnels: vec![tunnel; options.tunnels.into()],
+            a: gateway(&placement.a),
+            b: gateway(&placement.b),
+        };
+        let pair = Pair::start(&topology, spec)?;
+        Ok(Self {
+            sink,
+            policer,
+            pair,
+            topology,
+            options,
+        })
+    }
+
+    fn close(self) -> Result<()> {
+        let Self {
+            sink,
+            policer,
+            pair,
+            topology,
+            options: _,
+        } = self;
+        pair.stop()?;
+        drop((sink, policer, topology));
+        Ok(())
+    }
+}

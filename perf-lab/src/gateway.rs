@@ -1,0 +1,443 @@
+//! Gateway processes: starting `hawser run` in a gateway's namespace, asking it, stopping it.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    config::{self, Directory, PairSpec, TunnelKeys},
+    interrupt,
+    netns::{Namespace, Process, unique_prefix},
+    shell,
+    topology::{Side, Topology},
+};
+
+/// How long a gateway may take until its tables are committed.
+const START: Duration = Duration::from_secs(20);
+
+/// The folder with `hawser` and `hawser-dataplane`: `HAWSER_BIN_DIR`, or where this program is.
+///
+/// # Errors
+/// When they are in neither place.
+pub fn programs() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("HAWSER_BIN_DIR") {
+        let folder = PathBuf::from(folder);
+        ensure!(
+            folder.join("hawser").is_file(),
+            "HAWSER_BIN_DIR is {}, but there is no `hawser`",
+            folder.display()
+        );
+        return Ok(folder);
+    }
+    let own = std::env::current_exe()?;
+    // A test's own program is one folder further down.
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .find(|folder| folder.join("hawser").is_file() && folder.join("hawser-dataplane").is_file())
+        .map(Path::to_owned)
+        .context(
+            "`hawser` and `hawser-dataplane` are not next to this program: build them with \
+             `cargo build --release -p hawser -p hawser-dataplane`, or set HAWSER_BIN_DIR",
+        )
+}
+
+/// A running gateway. Dropping it stops it and removes its files.
+#[derive(Debug)]
+pub struct Gateway {
+    side: Side,
+    namespace: String,
+    process: Process,
+    directory: Directory,
+    program: PathBuf,
+    /// From the start of the process until its tables were committed.
+    pub started_in: Duration,
+}
+
+impl Gateway {
+    /// Writes its files, starts it and waits until it is up.
+    ///
+    /// # Errors
+    /// When it does not come up; the error ends with the last lines of its log.
+    pub fn start(
+        topology: &Topology,
+        side: Side,
+        spec: &PairSpec,
+        keys: &[TunnelKeys],
+    ) -> Result<Self> {
+        let directory = Directory::create(&format!("{}-{}", unique_prefix(), side.letter()))?;
+        fs::create_dir(directory.path().join("state"))?;
+        fs::create_dir(directory.path().join("run"))?;
+        directory.write("keys.toml", &config::render_keys(side, keys))?;
+        let text = config::render(side, spec, directory.path());
+        directory.write("hawser.toml", &text)?;
+        Self::start_in(topology.gateway(side), side, directory)
+    }
+
+    /// Starts it with the `hawser.toml` that is in its folder already.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn start_in(namespace: &Namespace, side: Side, directory: Directory) -> Result<Self> {
+        let program = programs()?.join("hawser");
+        let began = Instant::now();
+        let process = launch(namespace, &directory, &program)?;
+        let mut gateway = Self {
+            side,
+            namespace: namespace.name().into(),
+            process,
+            directory,
+            program,
+            started_in: Duration::ZERO,
+        };
+        gateway.wait_until_up(START)?;
+        gateway.started_in = began.elapsed();
+        Ok(gateway)
+    }
+
+    /// Starts the control process again, after the one before has ended.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn restart(&mut self, topology: &Topology) -> Result<()> {
+        self.process = launch(topology.gateway(self.side), &self.directory, &self.program)?;
+        self.wait_until_up(START)
+    }
+
+    /// Which one it is.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Its folder, with `hawser.toml`, `keys.toml` and `log`.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The control process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    fn last_lines(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().rev().take(12).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Waits until it says that it is up.
+    ///
+    /// # Errors
+    /// When it ended or does not come up in time.
+    pub fn wait_until_up(&mut self, limit: Duration) -> Result<()> {
+        let end = Instant::now() + limit;
+        loop {
+            let status = self.status();
+            if status.as_ref().is_ok_and(Status::is_up) {
+                return Ok(());
+            }
+            if let Some(exit) = self.process.ended()? {
+                bail!(
+                    "gateway {} ended: {exit}\n{}",
+                    self.side.letter(),
+                    self.last_lines()
+                );
+            }
+            if Instant::now() > end {
+                let why = match status {
+                    Ok(status) => status.0.to_string(),
+                    Err(error) => format!("{error:#}"),
+                };
+                bail!(
+                    "gateway {} is not up after {limit:?}: {why}\n{}",
+                    self.side.letter(),
+                    self.last_lines()
+                );
+            }
+            interrupt::sleep(Duration::from_millis(20))?;
+        }
+    }
+
+    /// Runs `hawser COMMAND -c hawser.toml MORE` in its namespace.
+    ///
+    /// # Errors
+    /// When it fails, with what it printed.
+    pub fn command(&self, command: &str, more: &[&str]) -> Result<String> {
+        let program = self.program.display().to_string();
+        let file = self
+            .directory
+            .path()
+            .join("hawser.toml")
+            .display()
+            .to_string();
+        let mut words = vec![
+            "ip",
+            "netns",
+            "exec",
+            &self.namespace,
+            &program,
+            command,
+            "-c",
+            &file,
+        ];
+        words.extend(more);
+        shell::run_words(&words)
+    }
+
+    /// Asks for its status.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self) -> Result<Status> {
+        let text = self.command("status", &["--json"])?;
+        Ok(Status(
+            serde_json::from_str(&text).context("`hawser status --json` printed no JSON")?,
+        ))
+    }
+
+    /// Stops it in good order.
+    ///
+    /// # Errors
+    /// When it had to be killed.
+    pub fn stop(mut self) -> Result<()> {
+        ensure!(
+            self.process.stop(),
+            "gateway {} did not end on SIGTERM\n{}",
+            self.side.letter(),
+            self.last_lines()
+        );
+        Ok(())
+    }
+}
+
+/// Starts `hawser run`, its output at the end of the folder's `log`.
+fn launch(namespace: &Namespace, directory: &Directory, program: &Path) -> Result<Process> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(directory.path().join("log"))?;
+    let mut command = namespace.command(&program.display().to_string());
+    command
+        .arg("run")
+        .arg("-c")
+        .arg(directory.path().join("hawser.toml"))
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Process::start("hawser run", &mut command)
+}
+
+/// What `hawser status --json` says.
+#[derive(Clone, Debug)]
+pub struct Status(pub Value);
+
+/// A tunnel's counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TunnelCounters {
+    /// `connection/tunnel`.
+    pub name: String,
+    /// Whether it can carry traffic.
+    pub up: bool,
+    /// Inner packets sent.
+    pub sent: u64,
+    /// Bytes of inner packets sent.
+    pub sent_bytes: u64,
+    /// Inner packets received.
+    pub received: u64,
+    /// Bytes of inner packets received.
+    pub received_bytes: u64,
+    /// Drops by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+impl Status {
+    /// Whether the data plane runs with the configuration and every tunnel can carry traffic.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.0["dataplane"]["state"] == "running"
+            && self.0["gateway"]["problem"].is_null()
+            && self.tunnels().iter().all(|t| t.up)
+            && self.ports().iter().all(|p| p["state"] == "up")
+    }
+
+    /// The data plane's process.
+    #[must_use]
+    pub fn dataplane_pid(&self) -> Option<u32> {
+        self.0["dataplane"]["pid"].as_u64()?.try_into().ok()
+    }
+
+    /// Which AES-GCM runs.
+    #[must_use]
+    pub fn aead(&self) -> &str {
+        self.0["dataplane"]["aead"].as_str().unwrap_or("unknown")
+    }
+
+    /// How often the data plane had to be started again.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.0["dataplane"]["restarts"].as_u64().unwrap_or(0)
+    }
+
+    /// Resident memory of the data plane, bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.0["dataplane"]["memory_bytes"].as_u64().unwrap_or(0)
+    }
+
+    /// The workers.
+    #[must_use]
+    pub fn workers(&self) -> &[Value] {
+        self.0["workers"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// The interfaces.
+    #[must_use]
+    pub fn ports(&self) -> &[Value] {
+        self.0["ports"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// The tunnels, in the order of the configuration.
+    #[must_use]
+    pub fn tunnels(&self) -> Vec<TunnelCounters> {
+        let number = |value: &Value| value.as_u64().unwrap_or(0);
+        self.0["tunnels"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|t| TunnelCounters {
+                name: t["name"].as_str().unwrap_or("").into(),
+                up: t["state"] == "up",
+                sent: number(&t["traffic"]["sent"]),
+                sent_bytes: number(&t["traffic"]["sent_bytes"]),
+                received: number(&t["traffic"]["received"]),
+                received_bytes: number(&t["traffic"]["received_bytes"]),
+                drops: drops(&t["drops"]),
+            })
+            .collect()
+    }
+
+    /// Drops that belong to no tunnel, by reason.
+    #[must_use]
+    pub fn worker_drops(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for (reason, count) in self.workers().iter().flat_map(|w| drops(&w["drops"])) {
+            *all.entry(reason).or_default() += count;
+        }
+        all
+    }
+
+    /// What the kernel dropped before it reached the data plane, over all ports.
+    #[must_use]
+    pub fn kernel_drops(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for port in self.ports() {
+            for reason in ["ring_full", "fill_empty", "kernel_dropped"] {
+                let count = port[reason].as_u64().unwrap_or(0);
+                if count > 0 {
+                    *all.entry(reason.to_owned()).or_default() += count;
+                }
+            }
+        }
+        all
+    }
+
+    /// All drops of the data plane by reason: of tunnels and of workers.
+    #[must_use]
+    pub fn drops(&self) -> BTreeMap<String, u64> {
+        let mut all = self.worker_drops();
+        for (reason, count) in self.tunnels().into_iter().flat_map(|t| t.drops) {
+            *all.entry(reason).or_default() += count;
+        }
+        all
+    }
+}
+
+/// Drops by reason.
+fn drops(value: &Value) -> BTreeMap<String, u64> {
+    let counts = value.as_object().into_iter().flatten();
+    counts
+        .filter_map(|(reason, n)| Some((reason.clone(), n.as_u64()?)))
+        .collect()
+}
+
+/// Both gateways with what they share.
+#[derive(Debug)]
+pub struct Pair {
+    /// Gateway A.
+    pub a: Gateway,
+    /// Gateway B.
+    pub b: Gateway,
+    /// The keys, for scenarios that make packets of their own.
+    pub keys: Vec<TunnelKeys>,
+    /// What they were configured from.
+    pub spec: PairSpec,
+}
+
+impl Pair {
+    /// Draws keys and starts both.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn start(topology: &Topology, spec: PairSpec) -> Result<Self> {
+        let keys = config::draw_keys(&spec)?;
+        let a = Gateway::start(topology, Side::A, &spec, &keys)?;
+        let b = Gateway::start(topology, Side::B, &spec, &keys)?;
+        Ok(Self { a, b, keys, spec })
+    }
+
+    /// One of the two.
+    pub fn gateway(&mut self, side: Side) -> &mut Gateway {
+        match side {
+            Side::A => &mut self.a,
+            Side::B => &mut self.b,
+        }
+    }
+
+    /// Stops both in good order.
+    ///
+    /// # Errors
+    /// When one had to be killed.
+    pub fn stop(self) -> Result<()> {
+        self.a.stop()?;
+        self.b.stop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_read() {
+        let status = Status(serde_json::json!({
+            "gateway": {"problem": null},
+            "dataplane": {"state": "running", "pid": 7},
+            "workers": [{"drops": {"no_route": 2}}],
+            "ports": [{"state": "up", "ring_full": 4, "fill_empty": 0}],
+            "tunnels": [{"name": "lab/t0", "state": "up", "traffic": {"sent": 5},
+                         "drops": {"no_route": 1}}],
+        }));
+        assert!(status.is_up());
+        assert_eq!(status.dataplane_pid(), Some(7));
+        assert_eq!(status.drops(), BTreeMap::from([("no_route".into(), 3)]));
+        assert_eq!(
+            status.kernel_drops(),
+            BTreeMap::from([("ring_full".into(), 4)])
+        );
+        assert_eq!(status.tunnels()[0].sent, 5);
+        assert!(!Status(Value::Null).is_up());
+    }
+}

@@ -1,0 +1,62 @@
+//! Every scenario, on real packets. They take turns: each has the machine for itself.
+
+use std::sync::Mutex;
+
+use hawser_lab::{gateway, netns::unavailable, scenario::Scenario};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs a scenario, or says why it cannot.
+fn run(name: &str) {
+    if let Some(reason) = unavailable() {
+        println!("skipped: {reason}");
+        return;
+    }
+    if let Err(reason) = gateway::programs() {
+        println!("skipped: {reason:#}");
+        return;
+    }
+    // A scenario that failed says nothing about the next.
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let scenario = Scenario::named(name).unwrap();
+    match scenario.run() {
+        Ok(findings) => println!("{name}\n{findings}"),
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
+macro_rules! scenarios {
+    ($($test:ident = $name:literal,)+) => {
+        $(
+            #[test]
+            fn $test() {
+                run($name);
+            }
+        )+
+
+        #[test]
+        fn every_scenario_has_a_test() {
+            let tested = [$($name),+];
+            let all: Vec<_> = hawser_lab::scenario::ALL.iter().map(|s| s.name).collect();
+            assert_eq!(tested.to_vec(), all);
+        }
+    };
+}
+
+scenarios! {
+    basic = "basic",
+    malformed_outside = "malformed-outside",
+    malformed_inside = "malformed-inside",
+    dataplane_killed = "dataplane-killed",
+    control_killed = "control-killed",
+    interface_lost = "interface-lost",
+    overload = "overload",
+    path_mtu = "path-mtu",
+    hop_limit = "hop-limit",
+    mss = "mss",
+    jumbo = "jumbo",
+    vlan = "vlan",
+    reload = "reload",
+    resilience = "resilience",
+    scale = "scale",
+}
