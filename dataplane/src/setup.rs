@@ -25,6 +25,10 @@ use crate::{
 /// that a batch can be in the pipeline while the next is gathered.
 const JUMBOS: usize = 128;
 
+/// Frames that a worker has in hand besides those in rings: batches, fragments, packets that wait
+/// for a neighbour. Unit: frames.
+const IN_HAND: u32 = 1024;
+
 /// Events that may wait for the manager. More would be repetition.
 const EVENTS: usize = 1024;
 
@@ -94,10 +98,10 @@ pub fn start(setup: Setup, manager: &Arc<Waker>, epoch: Instant) -> Result<Runni
         remedy: "make its folder writable for root".into(),
     })?;
     let workers = setup.workers.len();
-    let total = setup.frames_per_worker * workers as u32;
+    let total = frames_per_worker(&setup) * workers as u32;
     let (umem, pool) = Umem::new(total, setup.frame_size).map_err(|error| Refusal {
         what: format!("{total} frames of {} bytes: {error}", setup.frame_size),
-        remedy: "lower frames_per_worker".into(),
+        remedy: "lower frames_per_worker, ring_size or queues".into(),
     })?;
     let mut steering = Steering::load(&Sizes::default()).map_err(|error| refusal(&error))?;
     let (sockets, ports) = open_ports(&setup, &umem, &mut steering)?;
@@ -179,6 +183,14 @@ fn check(setup: &Setup) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Every socket keeps its fill ring full and may have a full transmit ring besides; with fewer
+/// frames than that a burst would starve reception. So what was asked for is a minimum.
+fn frames_per_worker(setup: &Setup) -> u32 {
+    let queues: u32 = setup.ports.iter().map(|port| u32::from(port.queues)).sum();
+    let in_rings = (queues * 2 * setup.ring_size).div_ceil(setup.workers.len() as u32);
+    setup.frames_per_worker.max(in_rings + IN_HAND)
+}
+
 /// Its messages say what to do behind a semicolon.
 fn refusal(error: &hawser_ebpf::SteeringError) -> Refusal {
     let text = error.to_string();
@@ -200,6 +212,24 @@ fn open_ports(
     steering: &mut Steering,
 ) -> Result<(Sockets, Vec<PortReport>), Refusal> {
     let mut sockets: Sockets = setup.workers.iter().map(|_| Vec::new()).collect();
+    // Sockets that share a UMEM are all of one kind.
+    let multi_buffer = setup
+        .ports
+        .iter()
+        .any(|port| port.mtu + FRAME_OVERHEAD > setup.frame_size);
+    let zero_copy = setup.ports.iter().all(|port| port.zero_copy);
+    let options = Options {
+        copy: if zero_copy {
+            CopyMode::PreferZeroCopy
+        } else {
+            CopyMode::Copy
+        },
+        multi_buffer,
+        fill_ring: setup.ring_size,
+        receive_ring: setup.ring_size,
+        transmit_ring: setup.ring_size,
+        ..Options::default()
+    };
     let mut reports = Vec::new();
     let mut slot = 0;
     for (id, port) in setup.ports.iter().enumerate() {
@@ -329,6 +359,7 @@ fn spawn(
                 IdlePolicy::Poll => WakeupMode::Poll,
             }),
             epoch: parts.epoch,
+            next_link_check: Instant::now(),
             waiting: Vec::with_capacity(hawser_aead::BATCH),
         };
         let core = setup.workers[i].core;

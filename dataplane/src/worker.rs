@@ -30,6 +30,9 @@ use crate::{
 /// read and a clock comparison more often; longer delays new tables.
 const HOUSEKEEPING: Duration = Duration::from_micros(500);
 
+/// Time between questions to the kernel how an interface is: one system call a socket.
+const LINK_CHECK: Duration = Duration::from_millis(100);
+
 /// How long frames wait for a full transmit ring before they are dropped: while they wait the
 /// worker takes no new ones, so the receive rings absorb the burst instead. Longer only moves the
 /// loss into the kernel's counters and adds delay.
@@ -139,6 +142,8 @@ pub struct Worker {
     pub wakeup: Wakeup,
     /// The clock's zero.
     pub epoch: Instant,
+    /// When to ask the interfaces next.
+    pub next_link_check: Instant,
     /// Empty between rounds: frames that a transmit ring had no room for.
     pub waiting: Vec<Frame>,
 }
@@ -346,6 +351,10 @@ impl Worker {
     fn housekeep(&mut self, now: Instant, times: &RegimeTimes) -> bool {
         let stamp = nanos(now - self.epoch);
         self.pipeline.housekeep(stamp);
+        if now >= self.next_link_check {
+            self.next_link_check = now + LINK_CHECK;
+            self.check_links();
+        }
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Tables(tables) => {
@@ -358,6 +367,20 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// An interface that is removed wakes nobody: it must be asked.
+    fn check_links(&mut self) {
+        for queue in &mut self.queues {
+            let link = queue.socket.link();
+            if link != queue.link && link != Link::Up {
+                self.out.events.push(Event::PortDown(queue.port));
+            }
+            queue.link = link;
+        }
+        if !self.out.events.is_empty() {
+            self.flush_others();
+        }
     }
 
     fn report(&mut self, times: &RegimeTimes) -> Report {

@@ -234,9 +234,15 @@ fn the_programs_notice_a_difference() {
         let mut item = honest.clone();
         item[field] = value;
         files.write(&[item], &frames);
-        assert!(!files.run("esp_check.py").0, "{field}: not noticed by scapy");
+        assert!(
+            !files.run("esp_check.py").0,
+            "{field}: not noticed by scapy"
+        );
         if tshark() {
-            assert!(!files.run("esp_tshark.py").0, "{field}: not noticed by tshark");
+            assert!(
+                !files.run("esp_tshark.py").0,
+                "{field}: not noticed by tshark"
+            );
         }
     }
 }

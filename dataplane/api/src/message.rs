@@ -134,7 +134,7 @@ pub struct Setup {
     pub workers: Vec<WorkerSetup>,
     /// The interfaces, in the order of their [`PortId`].
     pub ports: Vec<PortSetup>,
-    /// Frames for each worker; a power of two is not needed.
+    /// Frames for each worker at least; the data plane takes as many as its rings can hold.
     pub frames_per_worker: u32,
     /// Bytes of a frame: 2048, or 4096 for jumbo packets.
     pub frame_size: u32,

@@ -22,6 +22,20 @@ const PADDING: [u8; 255] = {
     padding
 };
 
+const FIRST_16: [u8; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+
+/// By pad length: what the 16 bytes before the pad length end with, and which of them are padding.
+const LAST_16: [(u128, u128); 17] = {
+    let mut table = [(0, 0); 17];
+    let mut pad = 1;
+    while pad <= 16 {
+        let shift = 8 * (16 - pad as u32);
+        table[pad] = (u128::from_le_bytes(FIRST_16) << shift, u128::MAX << shift);
+        pad += 1;
+    }
+    table
+};
+
 /// Why decrypted bytes do not end in a trailer that we accept. Each is one drop reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum TrailerError {
@@ -66,19 +80,24 @@ pub const fn next_header(family: Family) -> u8 {
     }
 }
 
-/// Fills `trailer`, whose length is [`len`]'s.
+/// Writes the trailer of `len` bytes ([`len`]'s) at the front of `tail`: all that stands behind the
+/// payload, the space of the ICV included.
+///
+/// May also write over the bytes behind the trailer, up to the sixteenth of `tail`: they are the
+/// ICV's, which the cipher fills later. That spares a branch on the padding's length, which
+/// differs from packet to packet and so is mispredicted.
 ///
 /// # Panics
-/// If `trailer` is shorter than 2 or longer than 257 bytes.
+/// If `len` is below 2, above 257, or beyond `tail`.
 #[inline]
-pub fn write(trailer: &mut [u8], next_header: u8) {
-    let pad = trailer.len() - 2;
-    // Up to 3 bytes for AES-GCM, up to 15 for CBC: too short for a memcpy call to pay.
-    for (byte, value) in trailer[..pad].iter_mut().zip(PADDING) {
-        *byte = value;
+pub fn write(tail: &mut [u8], len: usize, next_header: u8) {
+    let pad = len - 2;
+    match tail.first_chunk_mut::<16>() {
+        Some(first) if pad <= 16 => *first = FIRST_16,
+        _ => tail[..pad].copy_from_slice(&PADDING[..pad]),
     }
-    trailer[pad] = PADDING[..pad].len() as u8;
-    trailer[pad + 1] = next_header;
+    tail[pad] = PADDING[..pad].len() as u8;
+    tail[pad + 1] = next_header;
 }
 
 /// Checks the trailer at the end of decrypted `plaintext` (payload, padding, pad length, next
@@ -95,12 +114,15 @@ pub fn parse(plaintext: &[u8]) -> Result<Trailer, TrailerError> {
         .len()
         .checked_sub(usize::from(pad))
         .ok_or(TrailerError::PadLength)?;
-    let padding = &rest[payload_len..];
-    if padding
-        .iter()
-        .zip(PADDING)
-        .any(|(byte, value)| *byte != value)
-    {
+    let right = match rest.last_chunk::<16>() {
+        // Compared under a mask, without a branch on the padding's length.
+        Some(last) if pad <= 16 => {
+            let (expected, mask) = LAST_16[usize::from(pad)];
+            (u128::from_le_bytes(*last) ^ expected) & mask == 0
+        }
+        _ => rest[payload_len..] == PADDING[..usize::from(pad)],
+    };
+    if !right {
         return Err(TrailerError::PadBytes);
     }
     let family = match next {
@@ -172,17 +194,45 @@ mod tests {
         assert_eq!(parse(&bytes), Err(TrailerError::PadBytes));
     }
 
+    /// Every pad length, and every damaged byte of it.
+    #[test]
+    fn all_pad_lengths() {
+        for payload in [0, 1, 20, 100] {
+            for pad in 0..=255 {
+                let mut bytes = vec![0xaa; payload + pad + 2];
+                write(&mut bytes[payload..], pad + 2, 4);
+                let whole = Ok(Trailer {
+                    payload_len: payload,
+                    family: Family::V4,
+                });
+                assert_eq!(parse(&bytes), whole, "{payload} {pad}");
+                for at in payload..payload + pad {
+                    bytes[at] ^= 0x10;
+                    assert_eq!(
+                        parse(&bytes),
+                        Err(TrailerError::PadBytes),
+                        "{payload} {pad}"
+                    );
+                    bytes[at] ^= 0x10;
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
-        fn what_is_written_is_read(payload in 0usize..3000, block in prop::sample::select(vec![4, 8, 16]), v6: bool) {
+        fn what_is_written_is_read(icv in 0usize..40, payload in 0usize..3000, block in prop::sample::select(vec![4, 8, 16]), v6: bool) {
             let family = if v6 { Family::V6 } else { Family::V4 };
             let trailer = len(payload, block);
             prop_assert!((2..2 + block).contains(&trailer));
             prop_assert_eq!((payload + trailer) % block, 0);
-            let mut bytes = vec![0xaa; payload + trailer];
-            write(&mut bytes[payload..], next_header(family));
-            prop_assert_eq!(parse(&bytes), Ok(Trailer { payload_len: payload, family }));
+            let mut bytes = vec![0xaa; payload + trailer + icv];
+            write(&mut bytes[payload..], trailer, next_header(family));
             prop_assert!(bytes[..payload].iter().all(|byte| *byte == 0xaa));
+            let behind = bytes.iter().skip(payload + trailer.max(16));
+            prop_assert!(behind.copied().all(|byte| byte == 0xaa));
+            bytes.truncate(payload + trailer);
+            prop_assert_eq!(parse(&bytes), Ok(Trailer { payload_len: payload, family }));
         }
     }
 }

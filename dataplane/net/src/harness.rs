@@ -93,7 +93,8 @@ pub fn trailer(plaintext: &[u8]) {
         assert!(trailer.payload_len + 2 <= plaintext.len());
         let mut rewritten = plaintext.to_vec();
         let next = esp_trailer::next_header(trailer.family);
-        esp_trailer::write(&mut rewritten[trailer.payload_len..], next);
+        let len = plaintext.len() - trailer.payload_len;
+        esp_trailer::write(&mut rewritten[trailer.payload_len..], len, next);
         assert_eq!(rewritten, plaintext);
     }
 }

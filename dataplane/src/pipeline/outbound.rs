@@ -129,7 +129,8 @@ fn headers<'f>(
     let bytes = frame.bytes_mut();
     let end = front + inner;
     esp_trailer::write(
-        &mut bytes[end..end + trailer],
+        &mut bytes[end..],
+        trailer,
         esp_trailer::next_header(staged.family),
     );
     bytes[..ETHERNET].copy_from_slice(ethernet);

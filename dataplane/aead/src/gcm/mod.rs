@@ -34,6 +34,8 @@ pub(crate) enum GcmKey {
     AesNi(vector::AesNi),
     #[cfg(target_arch = "x86_64")]
     Vaes(vector::Vaes),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(vector::Avx512),
 }
 
 /// Whether this processor has the instructions of `rung`.
@@ -44,6 +46,8 @@ pub(crate) fn is_available(rung: Rung) -> bool {
         Rung::AesNi => vector::AesNi::is_available(),
         #[cfg(target_arch = "x86_64")]
         Rung::Vaes => vector::Vaes::is_available(),
+        #[cfg(target_arch = "x86_64")]
+        Rung::Avx512 => vector::Avx512::is_available(),
         #[cfg(not(target_arch = "x86_64"))]
         _ => false,
     }
@@ -55,6 +59,11 @@ impl GcmKey {
     pub(crate) fn new(rung: Rung, key: &[u8], salt: &[u8], esn: bool) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
+            if rung >= Rung::Avx512
+                && let Some(key) = vector::Avx512::new(key, salt, esn)
+            {
+                return Self::Avx512(key);
+            }
             if rung >= Rung::Vaes
                 && let Some(key) = vector::Vaes::new(key, salt, esn)
             {
@@ -78,6 +87,8 @@ impl GcmKey {
             Self::AesNi(key) => key.seal(packets),
             #[cfg(target_arch = "x86_64")]
             Self::Vaes(key) => key.seal(packets),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(key) => key.seal(packets),
         }
     }
 
@@ -89,6 +100,8 @@ impl GcmKey {
             Self::AesNi(key) => key.open(packets),
             #[cfg(target_arch = "x86_64")]
             Self::Vaes(key) => key.open(packets),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(key) => key.open(packets),
         }
     }
 }

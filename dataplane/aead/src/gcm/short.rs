@@ -12,8 +12,7 @@ use super::ghash::{Sum, polynomial};
 use super::job::{Job, equal, rounds};
 use super::simd::Simd;
 
-/// Longest packet, in vectors, that goes into a team. A team of two with 4 vectors each has 9
-/// AES states, which with the hash sums fills the 16 registers.
+/// Longest packet, in vectors, that any rung puts into a team ([`Simd::TEAM`]).
 pub(super) const MOST: usize = 4;
 
 /// Seals the packets at `indices`, which make whole teams and have `U` vectors of data each.

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 
 use super::expand::Key;
 use super::job::Job;
-use super::simd::{Simd, Xmm, Ymm};
+use super::simd::{Simd, Xmm, Ymm, Zmm};
 use super::{HEADER, IV, Packet, TAG};
 use super::{long, short};
 use crate::BATCH;
@@ -15,6 +15,9 @@ pub(crate) struct AesNi(Box<Key>);
 
 /// VAES and VPCLMULQDQ, 256 bits wide.
 pub(crate) struct Vaes(Box<Key>);
+
+/// VAES and VPCLMULQDQ, 512 bits wide.
+pub(crate) struct Avx512(Box<Key>);
 
 macro_rules! rung {
     ($name:ident, $simd:ident, $features:literal) => {
@@ -79,6 +82,11 @@ macro_rules! rung {
 
 rung!(AesNi, Xmm, "avx,aes,pclmulqdq,bmi2");
 rung!(Vaes, Ymm, "avx2,aes,pclmulqdq,vaes,vpclmulqdq,bmi2");
+rung!(
+    Avx512,
+    Zmm,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,aes,pclmulqdq,vaes,vpclmulqdq,bmi2"
+);
 
 /// The packets of a run by the number of vectors of data they have: indices into the run.
 struct Plan {
@@ -96,9 +104,10 @@ impl Plan {
         };
         for (i, packet) in packets.iter().enumerate() {
             let vectors = (packet.bytes.len() - HEADER - IV - TAG).div_ceil(S::BYTES);
-            match vectors {
-                1..=short::MOST => plan.short[vectors - 1].push(i as u8),
-                _ => plan.long.push(i as u8),
+            if (1..=S::TEAM).contains(&vectors) {
+                plan.short[vectors - 1].push(i as u8);
+            } else {
+                plan.long.push(i as u8);
             }
         }
         for indices in &mut plan.short {
@@ -118,6 +127,7 @@ macro_rules! each_class {
     ($simd:ident, $plan:ident, |$indices:ident, $vectors:ident, $states:ident| $body:expr) => {{
         each_class!(@ $plan, $indices, $vectors, $states, $body, $simd::LANES == 1; 1 2, 2 3, 3 4, 4 5);
         each_class!(@ $plan, $indices, $vectors, $states, $body, $simd::LANES == 2; 1 3, 2 5, 3 7, 4 9);
+        each_class!(@ $plan, $indices, $vectors, $states, $body, $simd::LANES == 4; 1 5, 2 9);
     }};
     (@ $plan:ident, $indices:ident, $vectors:ident, $states:ident, $body:expr, $lanes:expr;
      $($u:literal $n:literal),*) => {

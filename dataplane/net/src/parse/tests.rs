@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::testing::{V4, V6, frame, v4, v6};
 
@@ -429,5 +431,35 @@ fn ipv6_fragments() {
             );
             assert_eq!(ip.l4_offset, 48);
         }
+    }
+}
+
+proptest! {
+    /// The straight path says what the general one says, or nothing.
+    #[test]
+    fn both_paths_agree(
+        v6: bool,
+        protocol in prop::sample::select(vec![6u8, 17, 50, 1, 44]),
+        data in proptest::collection::vec(any::<u8>(), 0..40),
+        flags in prop::sample::select(vec![0u16, 0x4000, 0x2000, 0x8000, 3]),
+        edit in proptest::option::of((0usize..44, any::<u8>())),
+        behind in 0usize..8,
+    ) {
+        let mut bytes = if v6 {
+            V6 { next: protocol, data: &data, ..V6::default() }.bytes()
+        } else {
+            V4 { protocol, flags, data: &data, ..V4::default() }.bytes()
+        };
+        if let Some((at, value)) = edit
+            && let Some(byte) = bytes.get_mut(at)
+        {
+            *byte = value;
+        }
+        bytes.resize(bytes.len() + behind, 0xee);
+        let general = parse_any_ip(&bytes);
+        prop_assert_eq!(parse_ip(&bytes), general);
+        let ethertype = if v6 { 0x86dd } else { 0x0800 };
+        let framed = frame(&[], ethertype, &bytes);
+        prop_assert_eq!(parse(&framed), parse_any(&framed));
     }
 }

@@ -1,0 +1,188 @@
+//! The vector instructions the kernels are written in, behind one trait.
+//!
+//! A vector holds 1, 2 or 4 AES blocks, one to a 128-bit lane, and every operation works on
+//! each lane by itself. The implementor is a token: having one proves that the processor has
+//! the instructions, so everything but access through pointers is safe to call.
+//!
+//! All methods are `inline(always)`, and end up in functions that enable the target features.
+//! Called from anywhere else they would be correct but slow, and that includes closures: they
+//! are functions of their own, without the features. The kernels therefore have none.
+
+mod xmm;
+mod ymm;
+mod zmm;
+
+use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi8, _mm_setzero_si128};
+
+pub(super) use xmm::Xmm;
+pub(super) use ymm::Ymm;
+pub(super) use zmm::Zmm;
+
+/// One AES block in memory.
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Default)]
+pub(super) struct Block(pub(super) [u8; 16]);
+
+impl zeroize::DefaultIsZeroes for Block {}
+
+impl Block {
+    #[inline(always)]
+    pub(super) fn as_ptr(&self) -> *const u8 {
+        self.0.as_ptr()
+    }
+}
+
+/// Which 64-bit halves `clmul` multiplies: bit 0 chooses from the first operand, bit 4 from
+/// the second, 1 being the high half.
+pub(super) const LOW_LOW: i32 = 0x00;
+pub(super) const HIGH_HIGH: i32 = 0x11;
+
+/// A set of vector instructions.
+pub(super) trait Simd: Copy {
+    /// [`LANES`](Self::LANES) blocks.
+    type V: Copy;
+    /// Blocks in a vector.
+    const LANES: usize;
+    /// Bytes in a vector.
+    const BYTES: usize = 16 * Self::LANES;
+    /// Longest packet, in vectors, that goes into a team of [`LANES`](Self::LANES) packets:
+    /// its AES states and hash sums must find room in the registers.
+    const TEAM: usize;
+
+    fn zero(self) -> Self::V;
+    fn xor(self, a: Self::V, b: Self::V) -> Self::V;
+    fn and(self, a: Self::V, b: Self::V) -> Self::V;
+    /// A whole AES round, the last without MixColumns.
+    fn aes(self, state: Self::V, key: Self::V) -> Self::V;
+    fn aes_last(self, state: Self::V, key: Self::V) -> Self::V;
+    /// Carry-less product of one 64-bit half of each lane.
+    fn clmul<const HALVES: i32>(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The bytes of each block in opposite order.
+    fn reverse(self, v: Self::V) -> Self::V;
+    /// The two 64-bit halves of each block exchanged.
+    fn swap(self, v: Self::V) -> Self::V;
+    /// The same block in every lane.
+    fn splat(self, block: __m128i) -> Self::V;
+    /// Lane `i` is `blocks[i]`; blocks beyond the lanes are left out.
+    fn gather(self, blocks: [__m128i; 4]) -> Self::V;
+    /// The block in the first lane, zero in the others.
+    fn first(self, block: __m128i) -> Self::V;
+    /// Lane `i`.
+    fn lane(self, v: Self::V, i: usize) -> __m128i;
+    /// The sum of all lanes.
+    fn fold(self, v: Self::V) -> __m128i;
+    /// Lane `i` is the sum of all lanes of `vectors[i]`.
+    fn fold_each(self, vectors: [Self::V; 4]) -> Self::V;
+    /// Makes all of these vectors be computed here, before anything that uses the results.
+    /// Left alone the compiler sorts AES and GHASH apart again, which were interleaved so that
+    /// the processor finds work for both units within its window.
+    fn pin<const N: usize>(self, states: &mut [Self::V; N], others: [&mut Self::V; 3]);
+
+    /// # Safety
+    /// [`BYTES`](Self::BYTES) readable bytes, of any alignment.
+    unsafe fn load(self, from: *const u8) -> Self::V;
+    /// # Safety
+    /// [`BYTES`](Self::BYTES) writable bytes, of any alignment.
+    unsafe fn store(self, to: *mut u8, v: Self::V);
+    /// Reads a vector of which `len` bytes (1 to `BYTES`) count; the others are arbitrary.
+    ///
+    /// # Safety
+    /// `len + 16` readable bytes.
+    unsafe fn load_tail(self, from: *const u8, len: usize) -> Self::V;
+    /// Writes at least `len` bytes (1 to `BYTES`), and at most 15 bytes more.
+    ///
+    /// # Safety
+    /// `len + 16` writable bytes.
+    unsafe fn store_tail(self, to: *mut u8, len: usize, v: Self::V);
+
+    /// The blocks in the first two lanes, zero in the others.
+    #[inline(always)]
+    fn pair(self, a: __m128i, b: __m128i) -> Self::V {
+        // SAFETY: SSE2, which every x86-64 has.
+        let zero = unsafe { _mm_setzero_si128() };
+        self.gather([a, b, zero, zero])
+    }
+
+    /// As [`pair`](Self::pair), from memory.
+    #[inline(always)]
+    fn pair_from(self, a: &Block, b: &Block) -> Self::V {
+        // SAFETY: a block is 16 readable bytes.
+        unsafe {
+            self.pair(
+                _mm_loadu_si128(a.as_ptr().cast()),
+                _mm_loadu_si128(b.as_ptr().cast()),
+            )
+        }
+    }
+
+    /// The block in every lane.
+    #[inline(always)]
+    fn splat_from(self, block: &Block) -> Self::V {
+        // SAFETY: a block is 16 readable bytes.
+        self.splat(unsafe { _mm_loadu_si128(block.as_ptr().cast()) })
+    }
+
+    /// Ones in the first `len` bytes (at most `BYTES`), then zeros.
+    #[inline(always)]
+    fn mask(self, len: usize) -> Self::V {
+        static ONES_THEN_ZEROS: [u8; 128] = {
+            let mut bytes = [0; 128];
+            let mut i = 0;
+            while i < 64 {
+                bytes[i] = 0xff;
+                i += 1;
+            }
+            bytes
+        };
+        debug_assert!(len <= Self::BYTES);
+        // SAFETY: 64 - len is between 0 and 64, and 64 bytes follow byte 64.
+        unsafe { self.load(ONES_THEN_ZEROS.as_ptr().add(64 - len)) }
+    }
+}
+
+/// The shuffle that puts the bytes of a block in opposite order.
+#[inline(always)]
+fn reversal() -> __m128i {
+    // SAFETY: SSE2, which every x86-64 has.
+    unsafe { _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) }
+}
+
+/// One empty assembly statement that takes and gives back all of the vectors.
+macro_rules! tie {
+    ($class:ident, $x:ident, $a:ident, $b:ident, $c:ident; $($i:literal)*) => {
+        // SAFETY: no instruction at all.
+        unsafe {
+            core::arch::asm!(
+                concat!("/* {a} {b} {c}", $(" {", $i, "}",)* " */"),
+                $(inout($class) $x[$i],)*
+                a = inout($class) *$a,
+                b = inout($class) *$b,
+                c = inout($class) *$c,
+                options(pure, nomem, nostack, preserves_flags)
+            )
+        }
+    };
+}
+
+/// The body of [`Simd::pin`]. The register class can only be named in a function that has the
+/// feature.
+macro_rules! pin {
+    ($name:ident, $vector:ident, $class:ident, $feature:literal) => {
+        #[inline]
+        #[target_feature(enable = $feature)]
+        fn $name<const N: usize>(x: &mut [$vector; N], [a, b, c]: [&mut $vector; 3]) {
+            match N {
+                1 => tie!($class, x, a, b, c; 0),
+                2 => tie!($class, x, a, b, c; 0 1),
+                3 => tie!($class, x, a, b, c; 0 1 2),
+                4 => tie!($class, x, a, b, c; 0 1 2 3),
+                5 => tie!($class, x, a, b, c; 0 1 2 3 4),
+                6 => tie!($class, x, a, b, c; 0 1 2 3 4 5),
+                7 => tie!($class, x, a, b, c; 0 1 2 3 4 5 6),
+                8 => tie!($class, x, a, b, c; 0 1 2 3 4 5 6 7),
+                _ => tie!($class, x, a, b, c; 0 1 2 3 4 5 6 7 8),
+            }
+        }
+    };
+}
+use {pin, tie};
