@@ -303,12 +303,12 @@ fn trailers(group: &mut BenchmarkGroup<'_, WallTime>) {
         .map(|_| 20 + numbers.next() as usize % 150)
         .collect();
     for (name, block) in [("gcm", 4), ("cbc", 16)] {
-        let mut buffer = vec![0; 200];
+        let mut buffer = vec![0; 256];
         group.bench_function(format!("trailer_write_{name}"), |b| {
             b.iter(|| {
                 for &len in &lengths {
-                    let end = len + esp_trailer::len(len, block);
-                    esp_trailer::write(&mut black_box(&mut buffer)[len..end], 4);
+                    let trailer = esp_trailer::len(len, block);
+                    esp_trailer::write(&mut black_box(&mut buffer)[len..], trailer, 4);
                 }
             });
         });
@@ -316,7 +316,7 @@ fn trailers(group: &mut BenchmarkGroup<'_, WallTime>) {
             .iter()
             .map(|&len| {
                 let mut bytes = vec![0; len + esp_trailer::len(len, block)];
-                esp_trailer::write(&mut bytes[len..], 4);
+                esp_trailer::write(&mut bytes[len..], esp_trailer::len(len, block), 4);
                 bytes
             })
             .collect();

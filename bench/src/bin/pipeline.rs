@@ -37,6 +37,12 @@ struct Arguments {
     /// Frames that the packets rotate through, by default both 64 (hot) and 4096.
     #[arg(long)]
     frames: Vec<usize>,
+    /// Only these packet sizes: 64, 512, 1424, imix.
+    #[arg(long)]
+    size: Vec<String>,
+    /// Only this way: encrypt or decrypt.
+    #[arg(long)]
+    way: Option<String>,
     /// Also measures 10,000 tunnels (20,000 SAs) with 1,000,000 routes.
     #[arg(long)]
     large: bool,
@@ -112,16 +118,23 @@ fn main() -> anyhow::Result<()> {
             let (mut sealer, load_a) = World::new(0, scale)?;
             let (mut opener, load_b) = World::new(1, scale)?;
             for load in LOADS {
+                if !arguments.size.is_empty() && !arguments.size.iter().any(|s| s == load.name) {
+                    continue;
+                }
                 let case = Case {
                     scale,
                     frames,
                     load,
                     rounds: arguments.rounds,
                 };
-                for (way, figures) in [
-                    ("encrypt", case.encrypt(&mut sealer)?),
-                    ("decrypt", case.decrypt(&mut sealer, &mut opener)?),
-                ] {
+                for way in ["encrypt", "decrypt"] {
+                    if arguments.way.as_ref().is_some_and(|only| only != way) {
+                        continue;
+                    }
+                    let figures = match way {
+                        "encrypt" => case.encrypt(&mut sealer)?,
+                        _ => case.decrypt(&mut sealer, &mut opener)?,
+                    };
                     let mean =
                         load.lengths.iter().sum::<usize>() as f64 / load.lengths.len() as f64;
                     let gbps = mean * 8.0 / figures.path.median;

@@ -84,7 +84,7 @@ impl Path {
         }
 
         let mut batch = SealBatch::new();
-        for Ready { key, sequence, esp } in ready.into_iter().flatten() {
+        for Ready { key, sequence, esp } in ready.iter_mut().filter_map(Option::take) {
             batch.push(key, sequence, esp);
         }
         batch.seal();
