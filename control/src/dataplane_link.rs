@@ -29,7 +29,7 @@ const STAGE_OCTETS: usize = MAX_MESSAGE / 4;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Its end of the socket is closed: the process is gone.
-    #[error("the data plane has closed the connection")]
+    #[error("the connection was closed")]
     Closed,
     /// It does not answer.
     #[error("the data plane has not answered within {} s", .0.as_secs())]

@@ -151,3 +151,290 @@ fn routes_diff(table: TableId, old: &Arc<Routes>, new: &Arc<Routes>, updates: &m
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use hawser_aead::Suite;
+    use hawser_api::{
+        Ceiling, Dscp, Encapsulation, GroupId, InboundSa, Member, NextHop, OutboundSa, OuterDf,
+        PortId, Secret, Selectors, Spi, Tunnel, TunnelId,
+    };
+    use proptest::{collection::btree_map, prelude::*};
+
+    use super::*;
+    use crate::desired::SaSet;
+
+    /// What the data plane does with updates, and what it refuses.
+    fn apply(tables: &mut Desired, updates: Vec<Update>) {
+        let mut sas = (*tables.sas).clone();
+        for update in updates {
+            match update {
+                Update::ReplaceAll => {
+                    *tables = Desired::default();
+                    sas = SaSet::default();
+                }
+                Update::PutAttachment(a) => {
+                    tables.attachments.insert((a.port, a.vlan), a.table);
+                }
+                Update::RemoveAttachment { port, vlan } => {
+                    assert!(tables.attachments.remove(&(port, vlan)).is_some());
+                }
+                Update::PutTunnel(tunnel) => {
+                    tables.tunnels.insert(tunnel.id, tunnel);
+                }
+                Update::RemoveTunnel(id) => {
+                    assert!(tables.tunnels.remove(&id).is_some());
+                    sas.outbound.remove(&id);
+                    sas.inbound.retain(|_, sa| sa.tunnel != id);
+                    for members in tables.groups.values_mut() {
+                        members.retain(|m| m.tunnel != id);
+                    }
+                }
+                Update::PutOutboundSa(sa) => {
+                    assert!(tables.tunnels.contains_key(&sa.tunnel), "SA of no tunnel");
+                    sas.outbound.insert(sa.tunnel, sa);
+                }
+                Update::RemoveOutboundSa(id) => assert!(sas.outbound.remove(&id).is_some()),
+                Update::PutInboundSa(sa) => {
+                    assert!(tables.tunnels.contains_key(&sa.tunnel), "SA of no tunnel");
+                    if let Some(old) = sas.inbound.insert(sa.spi, sa.clone()) {
+                        assert_eq!(old.tunnel, sa.tunnel, "the SPI is another tunnel's");
+                    }
+                }
+                Update::RemoveInboundSa(spi) => assert!(sas.inbound.remove(&spi).is_some()),
+                Update::PutGroup { id, members } => {
+                    let known = |m: &Member| tables.tunnels.contains_key(&m.tunnel);
+                    assert!(members.iter().all(known), "a member that is no tunnel");
+                    tables.groups.insert(id, members);
+                }
+                Update::RemoveGroup(id) => assert!(tables.groups.remove(&id).is_some()),
+                Update::PutRoutes { table, routes } => {
+                    assert!(routes.len() <= ROUTES_PER_MESSAGE);
+                    let table = Arc::make_mut(tables.routes.entry(table).or_default());
+                    for route in routes {
+                        let known = match route.next_hop {
+                            NextHop::Group(id) => tables.groups.contains_key(&id),
+                            NextHop::Tunnel(id) => tables.tunnels.contains_key(&id),
+                            _ => true,
+                        };
+                        assert!(known, "a route to nothing: {route:?}");
+                        table.insert(route.prefix, route.next_hop);
+                    }
+                }
+                Update::RemoveRoutes { table, prefixes } => {
+                    let table = Arc::make_mut(tables.routes.get_mut(&table).unwrap());
+                    for prefix in prefixes {
+                        assert!(table.remove(&prefix).is_some());
+                    }
+                }
+                Update::PutNeighbours(neighbours) => {
+                    for n in neighbours {
+                        tables.neighbours.insert((n.port, n.vlan, n.address), n.mac);
+                    }
+                }
+                Update::RemoveNeighbours(keys) => {
+                    for key in keys {
+                        assert!(tables.neighbours.remove(&key).is_some());
+                    }
+                }
+                Update::PutPortAddresses(port, addresses) => {
+                    tables.port_addresses.insert(port, addresses);
+                }
+            }
+        }
+        tables.sas = Arc::new(sas);
+    }
+
+    /// Without what means the same as nothing.
+    fn normal(mut tables: Desired) -> Desired {
+        tables.routes.retain(|_, routes| !routes.is_empty());
+        tables
+            .port_addresses
+            .retain(|_, addresses| !addresses.is_empty());
+        tables
+    }
+
+    fn address(n: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, n).into()
+    }
+
+    fn tunnel(id: u32, variant: u8) -> Tunnel {
+        Tunnel {
+            id: TunnelId(id),
+            name: format!("t{id}"),
+            local: address(1),
+            remote: address(variant),
+            encapsulation: Encapsulation::Plain,
+            port: PortId(0),
+            next_hop: address(2),
+            outside_mtu: 1500,
+            dscp: Dscp::Copy,
+            outer_df: OuterDf::Copy,
+            clear_inner_df: false,
+            tcp_mss: None,
+            table: TableId::MAIN,
+            owner: None,
+            ceiling: Ceiling::default(),
+        }
+    }
+
+    fn key(seed: u8) -> Secret {
+        Secret::new(vec![seed; 20])
+    }
+
+    /// Small numbers, so that two of them share much. References point at what exists, as in
+    /// tables that come from a configuration.
+    fn tables() -> impl Strategy<Value = Desired> {
+        let tunnels = btree_map(0_u32..6, 0_u8..3, 0..6);
+        let outbound = btree_map(0_u32..6, 0_u8..3, 0..6);
+        let inbound = btree_map(256_u32..262, (0_u32..6, 0_u8..3), 0..6);
+        let groups = btree_map(0_u32..3, btree_map(0_u32..6, 0_u32..3, 0..4), 0..3);
+        let routes = btree_map(0_u16..3, btree_map(0_u8..30, 0_u32..12, 0..20), 0..3);
+        let neighbours = btree_map((0_u16..2, 0_u8..8), any::<u8>(), 0..10);
+        let attachments = btree_map((0_u16..2, 0_u16..3), 0_u16..3, 0..4);
+        (
+            tunnels,
+            outbound,
+            inbound,
+            groups,
+            routes,
+            neighbours,
+            attachments,
+        )
+            .prop_map(
+                |(tunnels, outbound, inbound, groups, routes, neighbours, attachments)| {
+                    let exists = |id: &u32| tunnels.contains_key(id);
+                    let sas = SaSet {
+                        outbound: outbound
+                            .iter()
+                            .filter(|(id, _)| exists(id))
+                            .map(|(id, seed)| (TunnelId(*id), outbound_sa(*id, *seed)))
+                            .collect(),
+                        inbound: inbound
+                            .iter()
+                            .filter(|(_, (id, _))| exists(id))
+                            .map(|(spi, (id, seed))| (Spi(*spi), inbound_sa(*spi, *id, *seed)))
+                            .collect(),
+                    };
+                    let members = |m: &std::collections::BTreeMap<u32, u32>| {
+                        m.iter()
+                            .filter(|(id, _)| exists(id))
+                            .map(|(id, weight)| Member {
+                                tunnel: TunnelId(*id),
+                                weight: *weight,
+                            })
+                            .collect::<Vec<_>>()
+                    };
+                    let hop = |n: u32| match n {
+                        0..6 if exists(&n) => NextHop::Tunnel(TunnelId(n)),
+                        6..9 if groups.contains_key(&(n - 6)) => NextHop::Group(GroupId(n - 6)),
+                        9 => NextHop::Host,
+                        _ => NextHop::Blackhole,
+                    };
+                    let net = |n: u8| IpNet::new(address(n * 8), 29).unwrap();
+                    Desired {
+                        sas: Arc::new(sas),
+                        groups: groups
+                            .iter()
+                            .map(|(id, m)| (GroupId(*id), members(m)))
+                            .collect(),
+                        routes: routes
+                            .iter()
+                            .map(|(table, routes)| {
+                                let routes = routes.iter().map(|(n, h)| (net(*n), hop(*h)));
+                                (TableId(*table), Arc::new(routes.collect()))
+                            })
+                            .collect(),
+                        neighbours: neighbours
+                            .into_iter()
+                            .map(|((port, n), mac)| {
+                                ((PortId(port), None, address(n)), [2, 0, 0, 0, 0, mac])
+                            })
+                            .collect(),
+                        attachments: attachments
+                            .into_iter()
+                            .map(|((port, vlan), table)| {
+                                ((PortId(port), (vlan > 0).then_some(vlan)), TableId(table))
+                            })
+                            .collect(),
+                        port_addresses: [(PortId(0), vec![address(1)])].into(),
+                        tunnels: tunnels
+                            .iter()
+                            .map(|(id, variant)| (TunnelId(*id), tunnel(*id, *variant)))
+                            .collect(),
+                    }
+                },
+            )
+    }
+
+    fn outbound_sa(id: u32, seed: u8) -> OutboundSa {
+        OutboundSa {
+            tunnel: TunnelId(id),
+            spi: Spi(1000 + id),
+            suite: Suite::Aes128Gcm16,
+            key: key(seed),
+            esn: false,
+            selectors: Selectors::default(),
+        }
+    }
+
+    fn inbound_sa(spi: u32, id: u32, seed: u8) -> InboundSa {
+        InboundSa {
+            tunnel: TunnelId(id),
+            spi: Spi(spi),
+            suite: Suite::Aes128Gcm16,
+            key: key(seed),
+            esn: false,
+            replay_window: 1024,
+            selectors: Selectors::default(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn applied_differences_give_the_new_tables(old in tables(), new in tables()) {
+            let mut model = old.clone();
+            apply(&mut model, diff(&old, &new));
+            prop_assert_eq!(normal(model), normal(new.clone()));
+            prop_assert_eq!(diff(&new, &new), Vec::new());
+        }
+
+        #[test]
+        fn an_unknown_data_plane_ends_with_the_new_tables(old in tables(), new in tables()) {
+            let mut model = old;
+            apply(&mut model, install(&new));
+            prop_assert_eq!(normal(model), normal(new));
+        }
+    }
+
+    #[test]
+    fn unchanged_sas_are_not_sent_again() {
+        let mut old = Desired::default();
+        old.tunnels.insert(TunnelId(0), tunnel(0, 1));
+        let mut sas = SaSet::default();
+        sas.outbound.insert(TunnelId(0), outbound_sa(0, 1));
+        old.sas = Arc::new(sas.clone());
+        let mut new = old.clone();
+        new.sas = Arc::new(sas);
+        new.tunnels.insert(TunnelId(0), tunnel(0, 2));
+        assert_eq!(diff(&old, &new), [Update::PutTunnel(tunnel(0, 2))]);
+    }
+
+    #[test]
+    fn many_routes_are_cut_into_messages() {
+        let mut new = Desired::default();
+        let net = |n: u32| IpNet::new(Ipv4Addr::from(n << 8).into(), 24).unwrap();
+        let routes: Routes = (0..5_001).map(|n| (net(n), NextHop::Host)).collect();
+        new.routes.insert(TableId::MAIN, Arc::new(routes));
+        let sizes: Vec<usize> = diff(&Desired::default(), &new)
+            .iter()
+            .map(|u| match u {
+                Update::PutRoutes { routes, .. } => routes.len(),
+                other => panic!("unexpected {other:?}"),
+            })
+            .collect();
+        assert_eq!(sizes, [2000, 2000, 1001]);
+    }
+}

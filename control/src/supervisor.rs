@@ -2,13 +2,17 @@
 //! wait before the next attempt.
 
 use std::{
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use hawser_api::{Setup, SetupReport};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
@@ -98,6 +102,7 @@ pub struct Dataplane {
     child: Option<Child>,
     /// Its process id.
     pub pid: u32,
+    process: Process,
     /// What it was set up with.
     pub setup: Setup,
     /// What it got.
@@ -144,6 +149,7 @@ impl Found {
             link: self.link,
             child: None,
             pid: self.greeting.pid,
+            process: Process::of(self.greeting.pid),
             ports: Ports::of(&setup),
             setup,
             report: self.greeting.report,
@@ -154,10 +160,11 @@ impl Found {
 
     /// Ends it.
     pub async fn end(mut self) {
+        let process = Process::of(self.greeting.pid);
         if let Err(error) = self.link.shut_down().await {
             tracing::warn!(%error, "the old data plane does not end by itself");
         }
-        await_end(None, self.greeting.pid).await;
+        await_end(None, &process).await;
     }
 }
 
@@ -186,6 +193,7 @@ impl Dataplane {
                 link,
                 child: Some(child),
                 pid,
+                process: Process::of(pid),
                 ports: Ports::of(&setup),
                 setup,
                 report: Some(report),
@@ -235,23 +243,23 @@ impl Dataplane {
         if let Err(error) = self.link.shut_down().await {
             tracing::warn!(%error, "the data plane does not end by itself");
         }
-        await_end(self.child.take(), self.pid).await;
+        await_end(self.child.take(), &self.process).await;
     }
 
     /// After its connection is lost: makes sure that it is gone and says how it ended.
     pub async fn bury(mut self, error: &LinkError) -> String {
         if !matches!(error, LinkError::Closed) {
             // It may still run, but not as we think: two of them must not be.
-            kill(self.pid, Signal::KILL);
+            self.process.signal(Signal::KILL);
         }
-        await_end(self.child.take(), self.pid)
+        await_end(self.child.take(), &self.process)
             .await
-            .unwrap_or_else(|| error.to_string())
+            .unwrap_or_else(|| format!("ended: {error}"))
     }
 }
 
 /// Waits for a process to end, by force if need be; says how it ended if it was our child.
-async fn await_end(child: Option<Child>, pid: u32) -> Option<String> {
+async fn await_end(child: Option<Child>, process: &Process) -> Option<String> {
     if let Some(mut child) = child {
         let status = match timeout(END_PATIENCE, child.wait()).await {
             Ok(status) => status,
@@ -264,13 +272,13 @@ async fn await_end(child: Option<Child>, pid: u32) -> Option<String> {
     }
     let begun = Instant::now();
     let mut forced = false;
-    while alive(pid) {
+    while !process.has_ended() {
         if begun.elapsed() > END_PATIENCE && !forced {
             forced = true;
-            kill(pid, Signal::KILL);
+            process.signal(Signal::KILL);
         }
         if begun.elapsed() > 2 * END_PATIENCE {
-            tracing::error!(pid, "the old data plane does not end");
+            tracing::error!("the old data plane does not end");
             break;
         }
         sleep(LISTEN_POLL).await;
@@ -278,13 +286,42 @@ async fn await_end(child: Option<Child>, pid: u32) -> Option<String> {
     None
 }
 
+/// A process that cannot be mistaken for a later one of the same number. Without a handle (it was
+/// gone before we looked) it counts as ended.
+struct Process(Option<OwnedFd>);
+
+impl Process {
+    fn of(pid: u32) -> Self {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        Self(pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(fd) = &self.0 {
+            let _ = pidfd_send_signal(fd, signal);
+        }
+    }
+
+    /// Whether it has ended, also when its parent has not noticed yet.
+    fn has_ended(&self) -> bool {
+        let Some(fd) = &self.0 else { return true };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(fd, PollFlags::IN)];
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+}
+
 /// Ends whatever listens at the socket without speaking to it.
 async fn end_listener(socket: &Path) {
     let Some(pid) = listener_of(socket) else {
         return;
     };
-    kill(pid, Signal::TERM);
-    await_end(None, pid).await;
+    let process = Process::of(pid);
+    process.signal(Signal::TERM);
+    await_end(None, &process).await;
 }
 
 /// The process behind a socket, as the kernel knows it.
@@ -300,20 +337,6 @@ fn listener_of(socket: &Path) -> Option<u32> {
     rustix::net::connect(&fd, &SocketAddrUnix::new(socket).ok()?).ok()?;
     let credentials = rustix::net::sockopt::socket_peercred(&fd).ok()?;
     u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
-}
-
-fn process(pid: u32) -> Option<Pid> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw)
-}
-
-fn kill(pid: u32, signal: Signal) {
-    if let Some(pid) = process(pid) {
-        let _ = kill_process(pid, signal);
-    }
-}
-
-fn alive(pid: u32) -> bool {
-    process(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
 fn describe(status: ExitStatus) -> String {

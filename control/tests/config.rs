@@ -373,13 +373,10 @@ fn every_mistake_has_its_line_reason_and_remedy() {
         ),
         (format!("{GOOD}[dataplane\n"), 28, "not TOML", "toml.io"),
         (
-            broken(
-                "[[interface]]\nname = \"eth1\"\nrole = \"inside\"",
-                "interface = 3",
-            ),
-            0,
-            "not TOML",
-            "",
+            broken("suite =", "suite = \"x\"\nsuite ="),
+            12,
+            "not TOML: duplicate key",
+            "toml.io",
         ),
     ];
     for (config, line, reason, remedy) in cases {

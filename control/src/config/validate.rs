@@ -1,6 +1,9 @@
 //! What several keys of a configuration say together, and what the host says to it.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use hawser_api::{Encapsulation, Role};
 use ipnet::{IpNet, Ipv4Net};
@@ -404,9 +407,11 @@ pub fn against_host(config: &Config, host: &HostView) -> Diagnostics {
             );
         }
     }
-    let is_ours = |ip: IpAddr| host.addresses.iter().any(|(_, net)| net.addr() == ip);
+    let ours: HashSet<IpAddr> = host.addresses.iter().map(|(_, net)| net.addr()).collect();
+    let is_ours = |ip: IpAddr| ours.contains(&ip);
+    let mut said = HashSet::new();
     for tunnel in &config.tunnels {
-        if !is_ours(tunnel.local.value) {
+        if !is_ours(tunnel.local.value) && said.insert(tunnel.local.value) {
             found.warning(
                 Some(config.source.locate(&tunnel.local.span)),
                 format!("{} is no address of this host", tunnel.local.value),

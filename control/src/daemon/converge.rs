@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 use hawser_api::PortId;
 use tokio::time::Instant;
 
-use super::Daemon;
+use super::{Area, Daemon};
 use crate::{
     desired::{Desired, Inputs, NeighbourKey},
     diff,
@@ -55,7 +55,7 @@ impl Daemon {
         if let Err(error) = self.install(same_routes).await {
             if error.is_refusal() {
                 tracing::error!(%error, "the tables could not be changed; the old ones go on");
-                self.problem = Some(error.to_string());
+                self.problems.insert(Area::Tables, error.to_string());
             } else {
                 self.dataplane_lost_later(&error);
             }
@@ -106,6 +106,7 @@ impl Daemon {
             "tables installed"
         );
         self.installed = Some(desired);
+        self.problems.remove(&Area::Tables);
         Ok(())
     }
 

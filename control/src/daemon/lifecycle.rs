@@ -2,13 +2,13 @@
 
 use tokio::time::Instant;
 
-use super::{Daemon, RunError};
+use super::{Area, Daemon, RunError};
 use crate::{
     dataplane_link::LinkError,
     desired::Inputs,
     netlink::Changes,
     setup::{self, Planned},
-    supervisor::{Dataplane, Found, StartError},
+    supervisor::{Dataplane, Found},
 };
 
 impl Daemon {
@@ -101,15 +101,16 @@ impl Daemon {
     }
 
     fn note_missing(&mut self, planned: &Planned) {
-        self.problem = (!planned.missing.is_empty()).then(|| {
-            format!(
-                "waiting for {} to exist and be up (`ip link set … up`)",
-                planned.missing.join(", ")
-            )
-        });
-        if let Some(problem) = &self.problem {
-            tracing::warn!("{problem}");
+        if planned.missing.is_empty() {
+            self.problems.remove(&Area::Interfaces);
+            return;
         }
+        let problem = format!(
+            "waiting for {} to exist and be up (`ip link set … up`)",
+            planned.missing.join(", ")
+        );
+        tracing::warn!("{problem}");
+        self.problems.insert(Area::Interfaces, problem);
     }
 
     /// A data plane is there: gives it its tables.
@@ -127,6 +128,7 @@ impl Daemon {
             "the data plane runs"
         );
         self.start_at = None;
+        self.problems.remove(&Area::Start);
         self.installed = None;
         self.history.clear();
         self.dirty = Changes::ALL;
@@ -142,16 +144,28 @@ impl Daemon {
         if self.dataplane.is_none() {
             return;
         }
-        let Some(link) = self.kernel.find_link(&name).await else {
-            tracing::warn!(interface = name, "the TUN device is not there");
-            return;
-        };
         let (addresses, routes) = Inputs::tun(&self.config);
-        if let Err(error) = self.kernel.set_up_tun(&link, &addresses, &routes).await {
-            tracing::error!(interface = name, %error, "the TUN device could not be set up");
-            self.problem = Some(format!(
-                "the TUN device {name} could not be set up: {error}"
-            ));
+        let failed = match self.kernel.find_link(&name).await {
+            None => Some("it is not there".to_owned()),
+            Some(link) => {
+                let done = self.kernel.set_up_tun(&link, &addresses, &routes).await;
+                done.err().map(|error| error.to_string())
+            }
+        };
+        self.tun_pending = failed.is_some();
+        match failed {
+            None => {
+                self.problems.remove(&Area::Tun);
+            }
+            Some(error) => {
+                tracing::error!(
+                    interface = name,
+                    error,
+                    "the TUN device could not be set up"
+                );
+                let problem = format!("the TUN device {name} could not be set up: {error}");
+                self.problems.insert(Area::Tun, problem);
+            }
         }
     }
 
@@ -211,7 +225,7 @@ impl Daemon {
                         self.dataplane_runs().await;
                         return;
                     }
-                    Err(error) => start_failure(&error),
+                    Err(error) => error.to_string(),
                 }
             }
             Err(diagnostics) => super::reload::in_one_line(&diagnostics),
@@ -222,7 +236,7 @@ impl Daemon {
             delay_ms = delay.as_millis() as u64,
             "the data plane cannot be started"
         );
-        self.problem = Some(failed);
+        self.problems.insert(Area::Start, failed);
         self.start_at = Some(Instant::now() + delay);
     }
 
@@ -275,8 +289,4 @@ impl Daemon {
             dataplane.end().await;
         }
     }
-}
-
-fn start_failure(error: &StartError) -> String {
-    error.to_string()
 }

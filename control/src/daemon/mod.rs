@@ -129,10 +129,26 @@ struct Daemon {
     restarts: u64,
     last_restart: Option<String>,
     reloads: u64,
-    problem: Option<String>,
+    /// What stands in the way, by area.
+    problems: BTreeMap<Area, String>,
+    /// The TUN device waits for its addresses.
+    tun_pending: bool,
     history: History,
     started: Instant,
     status: watch::Sender<Arc<Status>>,
+}
+
+/// What a problem is about; one area has one problem at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Area {
+    /// Interfaces are missing.
+    Interfaces,
+    /// The data plane does not start.
+    Start,
+    /// The tables are refused.
+    Tables,
+    /// The TUN device.
+    Tun,
 }
 
 /// What the next turn of the loop is about.
@@ -217,7 +233,8 @@ impl Daemon {
             restarts: 0,
             last_restart: None,
             reloads: 0,
-            problem: None,
+            problems: BTreeMap::new(),
+            tun_pending: false,
             history: History::default(),
             started: Instant::now(),
             status,
@@ -291,6 +308,9 @@ impl Daemon {
                 }
                 Happened::Housekeeping => {
                     self.look_after_neighbours().await;
+                    if self.tun_pending {
+                        self.set_up_tun().await;
+                    }
                     housekeeping_at = Instant::now() + HOUSEKEEPING;
                 }
             }

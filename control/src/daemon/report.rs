@@ -81,7 +81,13 @@ impl Daemon {
             config: self.options.config.display().to_string(),
             uptime_seconds: self.started.elapsed().as_secs(),
             reloads: self.reloads,
-            problem: self.problem.clone(),
+            problem: (!self.problems.is_empty()).then(|| {
+                self.problems
+                    .values()
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            }),
         }
     }
 
@@ -138,6 +144,7 @@ impl Daemon {
                  --restart-dataplane`)",
                 port.mtu, link.mtu
             )),
+            (None, _) => Some("the data plane is restarted with it when it is back".into()),
             _ => None,
         };
         let mut status = PortStatus {

@@ -227,7 +227,11 @@ impl Mirror {
             }
         }
         link.vlan = parent.zip(vlan).or(link.vlan);
-        let changed = self.links.get(&index) != Some(&link);
+        // A name is free again before we hear of the removal of the link that had it.
+        let before = self.links.len();
+        self.links
+            .retain(|other, l| *other == index || l.name != link.name);
+        let changed = self.links.get(&index) != Some(&link) || self.links.len() != before;
         self.links.insert(index, link);
         changed
     }
@@ -345,6 +349,21 @@ mod tests {
         let gone = mirror.apply(RouteNetlinkMessage::DelLink(link(3, "eth0", false)));
         assert!(gone.links && gone.neighbours);
         assert!(mirror.neighbours.is_empty());
+    }
+
+    #[test]
+    fn a_link_that_takes_a_name_over_replaces_the_one_before() {
+        let mut mirror = Mirror::default();
+        mirror.apply(RouteNetlinkMessage::NewLink(link(3, "tun0", true)));
+        assert!(
+            mirror
+                .apply(RouteNetlinkMessage::NewLink(link(7, "tun0", true)))
+                .links
+        );
+        assert_eq!(mirror.link("tun0").map(|l| l.index), Some(7));
+        // The late news of the old one's end does not touch the new one.
+        mirror.apply(RouteNetlinkMessage::DelLink(link(3, "tun0", false)));
+        assert_eq!(mirror.link("tun0").map(|l| l.index), Some(7));
     }
 
     #[test]

@@ -1,0 +1,515 @@
+//! `hawser run` from outside: real processes, with a data plane that carries no packets.
+//!
+//! No root is needed: the only interface is the loopback.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A gateway in a folder of its own; everything that it started ends with it.
+struct Gateway {
+    folder: tempfile::TempDir,
+    control: Option<Child>,
+    refuse_setup: bool,
+}
+
+impl Gateway {
+    /// With tunnels `lab/a` and so on, for each name.
+    fn new(tunnels: &[&str]) -> Self {
+        let gateway = Self {
+            folder: tempfile::tempdir().unwrap(),
+            control: None,
+            refuse_setup: false,
+        };
+        gateway.configure(tunnels, "");
+        gateway
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn configure(&self, tunnels: &[&str], more: &str) {
+        let folder = self.folder.path().display();
+        let mut text = format!(
+            "[gateway]\nname = \"test\"\nhost_path = false\nrun_dir = \"{folder}/run\"\n\
+             state_dir = \"{folder}/state\"\n\n[[interface]]\nname = \"lo\"\nrole = \"both\"\n\n\
+             [[route]]\nto = [\"10.0.0.0/8\", \"10.1.0.0/16\"]\nvia = \"lab\"\n\n{more}\n\
+             [[connection]]\nname = \"lab\"\nsuite = \"aes128-gcm16\"\n\
+             manual = {{ key_file = \"keys.toml\" }}\n"
+        );
+        let mut keys = String::new();
+        for tunnel in tunnels {
+            let n = tunnel.bytes().map(u32::from).sum::<u32>();
+            text += &format!(
+                "[[connection.tunnel]]\nname = \"{tunnel}\"\nlocal = \"192.0.2.1\"\n\
+                 remote = \"198.51.100.{}\"\n",
+                n % 250 + 1
+            );
+            keys += &format!(
+                "[[key]]\ntunnel = \"lab/{tunnel}\"\n\
+                 outbound = {{ spi = \"{}\", key = \"{:040x}\" }}\n\
+                 inbound = {{ spi = \"{}\", key = \"{:040x}\" }}\n",
+                0x1000 + n,
+                0x1000 + n,
+                0x2000 + n,
+                0x2000 + n,
+            );
+        }
+        fs::write(self.path("hawser.toml"), text).unwrap();
+        fs::write(self.path("keys.toml"), keys).unwrap();
+        fs::set_permissions(self.path("keys.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn hawser(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hawser"));
+        command
+            .args(arguments)
+            .arg("-c")
+            .arg(self.path("hawser.toml"));
+        command.env("HAWSER_DATAPLANE", fake());
+        if self.refuse_setup {
+            command.env("FAKE_REFUSE_SETUP", "1");
+        }
+        command
+    }
+
+    /// Starts control and waits until it runs.
+    fn start(&mut self) -> Value {
+        self.start_with(&[])
+    }
+
+    fn start_with(&mut self, arguments: &[&str]) -> Value {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("control.log"))
+            .unwrap();
+        let mut command = self.hawser(&[&["run", "--log", "debug"], arguments].concat());
+        let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        let pid = u64::from(child.id());
+        self.control = Some(child);
+        self.wait_for("control to run", |s| {
+            s["gateway"]["pid"] == pid && s["dataplane"]["state"] == "running"
+        })
+    }
+
+    fn kill_control(&mut self) {
+        let mut child = self.control.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.hawser(arguments).output().unwrap()
+    }
+
+    fn status(&self) -> Option<Value> {
+        let output = self.run(&["status", "--json"]);
+        output
+            .status
+            .success()
+            .then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    fn wait_for(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.status().filter(|s| fits(s)) {
+                return status;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "waited in vain for {what}; status: {:?}\nlog:\n{}",
+                self.status(),
+                fs::read_to_string(self.path("control.log")).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the data planes were asked, without the process ids.
+    fn asked(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path("run/dataplane.sock.log")).unwrap_or_default();
+        text.lines()
+            .map(|l| l.split_once(' ').unwrap().1.to_owned())
+            .collect()
+    }
+
+    /// What came with the last commit.
+    fn last_commit(&self) -> Vec<String> {
+        let asked = self.asked();
+        let at = asked
+            .iter()
+            .rposition(|l| l.starts_with("commit "))
+            .unwrap();
+        asked[at + 1..]
+            .iter()
+            .take_while(|l| l.starts_with("  "))
+            .map(|l| l.trim().to_owned())
+            .collect()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.control {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // Every data plane that ever logged, if it is still the one at our socket.
+        let socket = self.path("run/dataplane.sock");
+        let text = fs::read_to_string(format!("{}.log", socket.display())).unwrap_or_default();
+        for pid in text
+            .lines()
+            .filter_map(|l| l.split(' ').next()?.parse::<u32>().ok())
+        {
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if command.contains(&*socket.to_string_lossy()) {
+                kill(pid.into());
+            }
+        }
+    }
+}
+
+fn kill(pid: u64) {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+/// The fake data plane, which cargo builds beside the tests.
+fn fake() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let fake = own
+        .parent()
+        .and_then(Path::parent)
+        .unwrap()
+        .join("examples/fake_dataplane");
+    assert!(
+        fake.exists(),
+        "build it: cargo build -p hawser --example fake_dataplane"
+    );
+    fake
+}
+
+fn pid_of(status: &Value) -> u64 {
+    status["dataplane"]["pid"].as_u64().unwrap()
+}
+
+fn names(status: &Value) -> Vec<(&str, u64)> {
+    let tunnels = status["tunnels"].as_array().unwrap();
+    tunnels
+        .iter()
+        .map(|t| (t["name"].as_str().unwrap(), t["id"].as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn everything_is_installed_in_one_transaction() {
+    let mut gateway = Gateway::new(&["a", "b"]);
+    let status = gateway.start();
+    assert_eq!(names(&status), [("lab/a", 0), ("lab/b", 1)]);
+    assert_eq!(status["dataplane"]["taken_over"], false);
+    let asked = gateway.asked();
+    assert_eq!(asked[..3], ["hello", "setup 1 ports", "commit 1"]);
+    let first: Vec<&str> = asked[3..]
+        .iter()
+        .take_while(|l| l.starts_with("  "))
+        .map(|l| l.trim())
+        .collect();
+    assert_eq!(first[0], "replace all");
+    for wanted in [
+        "put tunnel 0 lab/a",
+        "put tunnel 1 lab/b",
+        "put group 0 of 2",
+        "put attachment",
+    ] {
+        assert!(first.contains(&wanted), "{wanted} is missing in {first:?}");
+    }
+    // Both ways of both tunnels; `a` is 97.
+    for wanted in ["put outbound 0 0x00001061", "put inbound 0 0x00002061"] {
+        assert!(first.contains(&wanted), "{wanted} is missing in {first:?}");
+    }
+    let counted = gateway.wait_for("counters of all pages", |s| {
+        s["tunnels"][1]["traffic"]["sent"] == 1001
+    });
+    assert_eq!(counted["tunnels"][0]["traffic"]["sent"], 1000);
+}
+
+#[test]
+fn a_dead_data_plane_is_replaced_with_all_its_tables() {
+    let mut gateway = Gateway::new(&["a", "b"]);
+    let first = pid_of(&gateway.start());
+    kill(first);
+    let status = gateway.wait_for("another data plane", |s| {
+        s["dataplane"]["state"] == "running" && pid_of(s) != first
+    });
+    assert_eq!(status["dataplane"]["restarts"], 1);
+    let why = status["dataplane"]["last_restart"].as_str().unwrap();
+    assert_eq!(why, format!("process {first} killed by signal 9"));
+    let commit = gateway.last_commit();
+    assert_eq!(commit[0], "replace all");
+    assert!(
+        commit.contains(&"put tunnel 1 lab/b".to_owned()),
+        "{commit:?}"
+    );
+}
+
+#[test]
+fn a_killed_control_is_followed_by_one_that_takes_over() {
+    let mut gateway = Gateway::new(&["a", "b"]);
+    let first = pid_of(&gateway.start());
+    gateway.kill_control();
+    // While nobody was there, the first tunnel went: the other one keeps its number.
+    gateway.configure(&["b"], "");
+    let status = gateway.start();
+    assert_eq!(pid_of(&status), first);
+    assert_eq!(status["dataplane"]["taken_over"], true);
+    assert_eq!(names(&status), [("lab/b", 1)]);
+    assert_eq!(gateway.last_commit()[0], "replace all");
+    let setups = gateway
+        .asked()
+        .iter()
+        .filter(|l| l.starts_with("setup"))
+        .count();
+    assert_eq!(setups, 1);
+    // One that is not our child is watched as well.
+    kill(first);
+    let status = gateway.wait_for("another data plane", |s| {
+        s["dataplane"]["state"] == "running" && pid_of(s) != first
+    });
+    assert_eq!(status["dataplane"]["taken_over"], false);
+}
+
+#[test]
+fn a_data_plane_with_another_set_up_is_not_taken_over() {
+    let mut gateway = Gateway::new(&["a"]);
+    let first = pid_of(&gateway.start());
+    gateway.kill_control();
+    gateway.configure(&["a"], "[dataplane]\nring_size = 512\n");
+    let status = gateway.start();
+    assert_ne!(pid_of(&status), first);
+    assert!(gateway.asked().contains(&"shutdown".to_owned()));
+}
+
+#[test]
+fn reload_sends_the_difference_only_and_says_what_changed() {
+    let mut gateway = Gateway::new(&["a", "b"]);
+    gateway.start();
+    gateway.configure(&["b", "c"], "");
+    let output = gateway.run(&["reload", "--json"]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reloaded = &answer["reloaded"];
+    assert_eq!(reloaded["tunnels_added"], serde_json::json!(["lab/c"]));
+    assert_eq!(reloaded["tunnels_removed"], serde_json::json!(["lab/a"]));
+    assert_eq!(reloaded["tunnels_changed"], serde_json::json!([]));
+    assert_eq!(reloaded["routes_changed"], 0);
+    let commit = gateway.last_commit();
+    assert_eq!(
+        commit,
+        [
+            "put tunnel 2 lab/c",
+            "put inbound 2 0x00002063",
+            "put outbound 2 0x00001063",
+            "put group 0 of 2",
+            "remove tunnel 0"
+        ]
+    );
+    // The number that became free is given away only now.
+    gateway.configure(&["b", "c", "d"], "");
+    assert!(gateway.run(&["reload"]).status.success());
+    let status = gateway.wait_for("the new tunnel", |s| {
+        s["tunnels"].as_array().unwrap().len() == 3
+    });
+    assert_eq!(names(&status), [("lab/b", 1), ("lab/c", 2), ("lab/d", 0)]);
+    assert_eq!(status["gateway"]["reloads"], 2);
+    let unchanged = gateway.run(&["reload"]);
+    let said = String::from_utf8_lossy(&unchanged.stdout).into_owned();
+    assert!(said.ends_with("\nnothing changed\n"), "{said}");
+    // One address, however many tunnels use it.
+    assert_eq!(
+        said.matches("192.0.2.1 is no address of this host").count(),
+        1
+    );
+}
+
+#[test]
+fn a_refused_reload_changes_nothing() {
+    let mut gateway = Gateway::new(&["a"]);
+    let before = gateway.start();
+    let commits = || {
+        gateway
+            .asked()
+            .iter()
+            .filter(|l| l.starts_with("commit "))
+            .count()
+    };
+    let at_start = commits();
+
+    // Wrong by itself: code 2, with the place.
+    gateway.configure(&["a", "a"], "");
+    let output = gateway.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("tunnel `lab/a` is there already"), "{said}");
+    assert!(said.contains("the configuration before goes on"), "{said}");
+
+    // Needs a restart: code 2 until it is asked for.
+    gateway.configure(&["a"], "[dataplane]\nring_size = 512\n");
+    let output = gateway.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("would have to be restarted: ring_size changed"),
+        "{said}"
+    );
+
+    assert_eq!(commits(), at_start);
+    let status = gateway.status().unwrap();
+    assert_eq!(status["dataplane"]["pid"], before["dataplane"]["pid"]);
+    assert_eq!(names(&status), [("lab/a", 0)]);
+
+    let output = gateway.run(&["reload", "--restart-dataplane"]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let status = gateway.status().unwrap();
+    assert_ne!(status["dataplane"]["pid"], before["dataplane"]["pid"]);
+    assert_eq!(
+        status["dataplane"]["last_restart"],
+        "reload: ring_size changed"
+    );
+}
+
+#[test]
+fn what_the_data_plane_refuses_is_taken_back() {
+    let mut gateway = Gateway::new(&["a"]);
+    gateway.start();
+    gateway.configure(&["a", "refused"], "");
+    let output = gateway.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("tunnel lab/refused is not wanted; rename it"),
+        "{said}"
+    );
+    let status = gateway.status().unwrap();
+    assert_eq!(names(&status), [("lab/a", 0)]);
+    // And the next one goes through.
+    gateway.configure(&["a", "fine"], "");
+    assert!(gateway.run(&["reload"]).status.success());
+    assert_eq!(
+        names(&gateway.status().unwrap()),
+        [("lab/a", 0), ("lab/fine", 1)]
+    );
+}
+
+#[test]
+fn the_end_takes_the_data_plane_along_unless_told_otherwise() {
+    let mut gateway = Gateway::new(&["a"]);
+    gateway.start();
+    assert!(gateway.run(&["stop", "--keep-dataplane"]).status.success());
+    assert!(gateway.control.take().unwrap().wait().unwrap().success());
+    assert!(!gateway.asked().contains(&"shutdown".to_owned()));
+    let status = gateway.start();
+    assert_eq!(status["dataplane"]["taken_over"], true);
+    // The signal does the same as the command.
+    let mut control = gateway.control.take().unwrap();
+    let pid = rustix::process::Pid::from_child(&control);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = control.wait().unwrap();
+    assert_eq!((ended.code(), ended.signal()), (Some(0), None));
+    assert_eq!(gateway.asked().last().unwrap(), "shutdown");
+    assert_eq!(gateway.run(&["status"]).status.code(), Some(3));
+}
+
+#[test]
+fn sighup_reloads() {
+    let mut gateway = Gateway::new(&["a"]);
+    gateway.start();
+    gateway.configure(&["a", "b"], "");
+    let pid = rustix::process::Pid::from_child(gateway.control.as_ref().unwrap());
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    gateway.wait_for("the new tunnel", |s| {
+        s["tunnels"].as_array().unwrap().len() == 2
+    });
+}
+
+#[test]
+fn a_refused_set_up_ends_the_first_start_and_is_tried_again_later_on() {
+    let mut gateway = Gateway::new(&["a"]);
+    gateway.refuse_setup = true;
+    let output = gateway.run(&["run"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no sockets today; try tomorrow"), "{said}");
+
+    // A program that is not there: the same, by its name.
+    let output = gateway
+        .hawser(&["run"])
+        .env("HAWSER_DATAPLANE", "/nonexistent")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent"));
+}
+
+#[test]
+fn only_one_control_a_run_folder() {
+    let mut gateway = Gateway::new(&["a"]);
+    gateway.start();
+    let output = gateway.run(&["run"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("another `hawser run` uses"), "{said}");
+    assert!(gateway.status().is_some());
+}
+
+#[test]
+fn events_are_told() {
+    let mut gateway = Gateway::new(&["a"]);
+    gateway.start();
+    let event = hawser_api::Event::SequenceSoftLimit {
+        tunnel: hawser_api::TunnelId(0),
+        spi: hawser_api::Spi(0x1061),
+    };
+    let new = gateway.path("run/event.new");
+    fs::write(&new, serde_json::to_vec(&event).unwrap()).unwrap();
+    fs::rename(new, gateway.path("run/dataplane.sock.event")).unwrap();
+    let status = gateway.wait_for("the warning", |s| !s["tunnels"][0]["warning"].is_null());
+    let warning = status["tunnels"][0]["warning"].as_str().unwrap();
+    assert!(warning.contains("SA 0x00001061"), "{warning}");
+}
+
+#[test]
+fn no_key_is_ever_shown() {
+    let mut gateway = Gateway::new(&["a"]);
+    gateway.start();
+    let status = gateway.run(&["status", "--json"]);
+    let shown = [
+        fs::read_to_string(gateway.path("control.log")).unwrap(),
+        String::from_utf8(status.stdout).unwrap(),
+        String::from_utf8(gateway.run(&["check"]).stdout).unwrap(),
+    ]
+    .concat();
+    assert!(!shown.contains(&format!("{:040x}", 0x1061)), "{shown}");
+    let socket = fs::metadata(gateway.path("run/control.sock")).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+    let folder = fs::metadata(gateway.path("run")).unwrap();
+    assert_eq!(folder.permissions().mode() & 0o777, 0o700);
+}
