@@ -10,15 +10,19 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{HashMap as BpfHashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, XskMap, lpm_trie},
+    maps::{
+        Array, HashMap as BpfHashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, XskMap,
+        lpm_trie,
+    },
     programs::{TestRun as _, TestRunOptions, Xdp, XdpMode, links::FdLink},
 };
-use hawser_steer::{Action, PORT_WORDS, Port, Role, VERDICTS};
+use hawser_steer::{Action, BLOCK_WORDS, PORT_WORDS, Port, Role, VERDICTS};
 use ipnet::IpNet;
 
 use crate::{
     SteeringError, SteeringStats,
     error::{map_errno, program_io},
+    inside::{InsideV4, Write},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../hawser.bpf.o");
@@ -39,8 +43,9 @@ pub struct Sizes {
     pub vlans: u32,
     /// Outside addresses of ours of each family, default 1024. Allocated at once.
     pub local: u32,
-    /// Inside prefixes of each family, default 1,048,576 + 65,536, which is room for a million
-    /// routes and as many exceptions as there may be addresses of the host. Allocated as used.
+    /// Inside prefixes: of IPv6, and of IPv4 those longer than /24 and the /24s around them (there
+    /// is no limit to shorter ones). Default 1,048,576 + 65,536: room for a million routes and as
+    /// many exceptions as there may be addresses of the host. Allocated as used.
     pub inside: u32,
     /// Sockets, default 256. Each port needs as many as it has receive queues.
     pub slots: u32,
@@ -109,6 +114,9 @@ pub struct Steering {
     local_v4: BpfHashMap<MapData, [u8; 4], u32>,
     local_v6: BpfHashMap<MapData, [u8; 16], u32>,
     local: HashSet<IpAddr>,
+    table_v4: InsideV4,
+    coarse_v4: Array<MapData, [u64; BLOCK_WORDS]>,
+    fine_v4: Array<MapData, [u64; BLOCK_WORDS]>,
     inside_v4: LpmTrie<MapData, [u8; 4], u32>,
     inside_v6: LpmTrie<MapData, [u8; 16], u32>,
     sockets: XskMap<MapData>,
@@ -138,6 +146,9 @@ impl Steering {
             vlans: take(&mut ebpf, "VLANS")?,
             local_v4: take(&mut ebpf, "LOCAL_V4")?,
             local_v6: take(&mut ebpf, "LOCAL_V6")?,
+            table_v4: InsideV4::new(),
+            coarse_v4: take(&mut ebpf, "COARSE_V4")?,
+            fine_v4: take(&mut ebpf, "FINE_V4")?,
             inside_v4: take(&mut ebpf, "INSIDE_V4")?,
             inside_v6: take(&mut ebpf, "INSIDE_V6")?,
             sockets: take(&mut ebpf, "XSKS")?,
@@ -314,29 +325,28 @@ impl Steering {
     }
 
     /// Adds or changes inside prefixes; the longest that holds a destination decides. Bits behind a
-    /// prefix's length are ignored.
+    /// prefix's length are ignored. Many in one call cost less than one by one.
     ///
     /// # Errors
-    /// The table is full: prefixes before the one that did not fit stay.
+    /// The table is full: what did not fit is missing, the rest stays.
     pub fn insert_inside(
         &mut self,
         prefixes: impl IntoIterator<Item = (IpNet, Action)>,
     ) -> Result<(), SteeringError> {
+        let mut v4 = Vec::new();
+        let mut v6 = Ok(());
         for (prefix, action) in prefixes {
-            let value = action.encode();
-            let (map, result) = match prefix {
-                IpNet::V4(net) => {
-                    let key = trie_key(net.prefix_len(), net.network().octets());
-                    ("INSIDE_V4", self.inside_v4.insert(&key, value, 0))
-                }
+            match prefix {
+                IpNet::V4(net) => v4.push((net.network().to_bits(), net.prefix_len(), action)),
                 IpNet::V6(net) => {
                     let key = trie_key(net.prefix_len(), net.network().octets());
-                    ("INSIDE_V6", self.inside_v6.insert(&key, value, 0))
+                    let result = self.inside_v6.insert(&key, action.encode(), 0);
+                    v6 = v6.and(self.fitted(result, "INSIDE_V6", self.sizes.inside));
                 }
-            };
-            self.fitted(result, map, self.sizes.inside)?;
+            }
         }
-        Ok(())
+        let writes = self.table_v4.insert(v4);
+        self.write_v4(writes).and(v6)
     }
 
     /// Removes inside prefixes; unknown ones are ignored.
@@ -347,19 +357,47 @@ impl Steering {
         &mut self,
         prefixes: impl IntoIterator<Item = IpNet>,
     ) -> Result<(), SteeringError> {
+        let mut v4 = Vec::new();
+        let mut v6 = Ok(());
         for prefix in prefixes {
             match prefix {
-                IpNet::V4(net) => {
-                    let key = trie_key(net.prefix_len(), net.network().octets());
-                    absent_is_fine(self.inside_v4.remove(&key), "INSIDE_V4")?;
-                }
+                IpNet::V4(net) => v4.push((net.network().to_bits(), net.prefix_len())),
                 IpNet::V6(net) => {
                     let key = trie_key(net.prefix_len(), net.network().octets());
-                    absent_is_fine(self.inside_v6.remove(&key), "INSIDE_V6")?;
+                    v6 = v6.and(absent_is_fine(self.inside_v6.remove(&key), "INSIDE_V6"));
                 }
             }
         }
-        Ok(())
+        let writes = self.table_v4.remove(v4);
+        self.write_v4(writes).and(v6)
+    }
+
+    /// Carries out all writes, even behind one that fails, and returns the first failure.
+    fn write_v4(&mut self, writes: Vec<Write>) -> Result<(), SteeringError> {
+        let mut outcome = Ok(());
+        for write in writes {
+            let result = match write {
+                Write::Coarse(first, block) => self
+                    .coarse_v4
+                    .set(u32::from(first), block.encode(), 0)
+                    .map_err(SteeringError::map("COARSE_V4")),
+                Write::Fine(first_two, block) => self
+                    .fine_v4
+                    .set(u32::from(first_two), block.encode(), 0)
+                    .map_err(SteeringError::map("FINE_V4")),
+                Write::Insert(address, length, action) => {
+                    let key = trie_key(length, address.to_be_bytes());
+                    let result = self.inside_v4.insert(&key, action.encode(), 0);
+                    self.fitted(result, "INSIDE_V4", self.sizes.inside)
+                }
+                Write::Remove(address, length) => {
+                    let key = trie_key(length, address.to_be_bytes());
+                    absent_is_fine(self.inside_v4.remove(&key), "INSIDE_V4")
+                }
+            };
+            outcome = outcome.and(result);
+        }
+        outcome
     }
 
     /// The program's counters.
@@ -426,6 +464,7 @@ impl std::fmt::Debug for Steering {
         f.debug_struct("Steering")
             .field("ports", &self.links.keys())
             .field("local", &self.local)
+            .field("inside_v4", &self.table_v4.len())
             .field("sizes", &self.sizes)
             .finish_non_exhaustive()
     }

@@ -230,7 +230,7 @@ fn full_tables_and_wrong_slots_are_told() {
         slots: 4,
     };
     let mut steering = Steering::load(&sizes).unwrap();
-    let routes = (0..9_u8).map(|i| (IpNet::new([10, i, 0, 0].into(), 16).unwrap(), Action::Take));
+    let routes = (0..9_u8).map(|i| (IpNet::new([10, i, 0, 0].into(), 25).unwrap(), Action::Take));
     let error = steering.insert_inside(routes).unwrap_err();
     assert!(
         matches!(

@@ -15,11 +15,12 @@
 use aya_ebpf::{
     bindings::xdp_action::XDP_PASS,
     macros::{map, xdp},
-    maps::{HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie},
     programs::XdpContext,
 };
 use hawser_steer::{
-    Action, PORT_WORDS, Packet, Passed, Port, REACH, Tables, VERDICTS, Verdict, judge,
+    Action, BLOCK_WORDS, COARSE_BLOCKS, FINE_BLOCKS, Levels, PORT_WORDS, Packet, Passed, Port,
+    REACH, Tables, VERDICTS, Verdict, judge, longest_prefix_v4,
 };
 
 #[map]
@@ -30,6 +31,10 @@ static VLANS: HashMap<[u32; 2], u32> = HashMap::with_max_entries(1024, 0);
 static LOCAL_V4: HashMap<[u8; 4], u32> = HashMap::with_max_entries(1024, 0);
 #[map]
 static LOCAL_V6: HashMap<[u8; 16], u32> = HashMap::with_max_entries(1024, 0);
+#[map]
+static COARSE_V4: Array<[u64; BLOCK_WORDS]> = Array::with_max_entries(COARSE_BLOCKS, 0);
+#[map]
+static FINE_V4: Array<[u64; BLOCK_WORDS]> = Array::with_max_entries(FINE_BLOCKS, 0);
 #[map]
 static INSIDE_V4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(1 << 20, 0);
 #[map]
@@ -134,14 +139,31 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn inside_v4(&self, destination: u32) -> Option<Action> {
-        let key = TrieKey::new(32, destination.to_be_bytes());
-        INSIDE_V4.get(&key.key).map(|value| Action::decode(*value))
+        longest_prefix_v4(self, destination)
     }
 
     #[inline(always)]
     fn inside_v6(&self, destination: u128) -> Option<Action> {
         let key = TrieKey::new(128, destination.to_be_bytes());
         INSIDE_V6.get(&key.key).map(|value| Action::decode(*value))
+    }
+}
+
+impl Levels for Maps {
+    #[inline(always)]
+    fn coarse(&self, first: u8) -> Option<&[u64; BLOCK_WORDS]> {
+        COARSE_V4.get(u32::from(first))
+    }
+
+    #[inline(always)]
+    fn fine(&self, first_two: u16) -> Option<&[u64; BLOCK_WORDS]> {
+        FINE_V4.get(u32::from(first_two))
+    }
+
+    #[inline(always)]
+    fn trie(&self, address: u32) -> Option<Action> {
+        let key = TrieKey::new(32, address.to_be_bytes());
+        INSIDE_V4.get(&key.key).map(|value| Action::decode(*value))
     }
 }
 

@@ -37,11 +37,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod block;
 mod frame;
 mod map;
 mod rule;
 mod verdict;
 
+pub use block::{BLOCK_WORDS, Block, COARSE_BLOCKS, FINE_BLOCKS, Levels, Slot, longest_prefix_v4};
 pub use frame::{Packet, REACH};
 pub use map::{Action, PORT_WORDS, Port, Role};
 pub use rule::{Tables, judge};

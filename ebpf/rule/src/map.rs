@@ -5,6 +5,7 @@
 //! | `PORTS` (hash) | ifindex `u32` | `[u32; 4]`, [`Port::encode`] |
 //! | `VLANS` (hash) | ifindex, VLAN number: `[u32; 2]` | `u32`, always 1: inside traffic is ours |
 //! | `LOCAL_V4`, `LOCAL_V6` (hash) | address, `[u8; 4]`, `[u8; 16]`, network order | `u32`, always 1 |
+//! | `COARSE_V4`, `FINE_V4` (array) | first octet, first two octets: `u32` | `[u64; 8]`, [`Block`](crate::Block) |
 //! | `INSIDE_V4`, `INSIDE_V6` (LPM trie) | prefix length, address in network order | `u32`, [`Action`] |
 //! | `XSKS` (XSKMAP) | [`Port::base_slot`] + receive queue | socket |
 //! | `STATS` (per-CPU array) | [`Verdict::index`](crate::Verdict::index) | `u64` packets |
