@@ -32,7 +32,7 @@ const BEFORE_WRAP: u64 = u32::MAX as u64 - 5;
 /// Every combination of suite and tunnel.
 fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
-    for &suite in Suite::ALL {
+    for suite in Suite::ALL {
         for mode in 0..8 {
             plans.push(Plan {
                 tunnels: 1,
