@@ -14,8 +14,43 @@ use crate::replay::{ReplayError, ReplayWindow};
 use crate::selector::{SelectorSet, TrafficSelector};
 use crate::{checksum, encap, esp_trailer, icmp, mss};
 
-/// [`crate::parse()`] on a frame.
+/// [`crate::parse()`] on a frame, as it is and with its IPv4 checksum made right.
 pub fn parse(frame: &[u8]) {
+    check_frame(frame);
+    // Behind the Ethernet header and up to two tags.
+    for offset in [14, 18, 22] {
+        let mut repaired = frame.to_vec();
+        if repaired.get_mut(offset..).is_some_and(repair) {
+            check_frame(&repaired);
+        }
+    }
+}
+
+/// [`crate::parse_ip`] on bytes, and everything that accepts its result; as they are and with the
+/// IPv4 checksum made right.
+pub fn parse_ip(bytes: &[u8]) {
+    check_packet(bytes);
+    let mut repaired = bytes.to_vec();
+    if repair(&mut repaired) {
+        check_packet(&repaired);
+    }
+}
+
+/// Makes the checksum of an IPv4 header right, if there is one: random bytes hardly ever get past
+/// it. Returns whether it did.
+fn repair(packet: &mut [u8]) -> bool {
+    let Some(&first) = packet.first() else {
+        return false;
+    };
+    let header_len = usize::from(first & 0x0f) * 4;
+    let found = first >> 4 == 4 && (20..=packet.len()).contains(&header_len);
+    if found {
+        crate::rewrite::set_checksum4(packet, header_len);
+    }
+    found
+}
+
+fn check_frame(frame: &[u8]) {
     if let Ok(packet) = crate::parse(frame) {
         let l3 = usize::from(packet.l3_offset);
         assert!((14..=22).contains(&l3));
@@ -24,8 +59,7 @@ pub fn parse(frame: &[u8]) {
     }
 }
 
-/// [`crate::parse_ip`] on bytes, and everything that accepts its result.
-pub fn parse_ip(bytes: &[u8]) {
+fn check_packet(bytes: &[u8]) {
     match crate::parse_ip(bytes) {
         Ok(ip) => check_header(bytes, &ip),
         Err(error) => {
@@ -104,7 +138,9 @@ pub fn selectors(data: &[u8]) {
     let Some((&[a, b, c, d, e, f, g, h], packet)) = data.split_first_chunk() else {
         return;
     };
-    let Ok(ip) = crate::parse_ip(packet) else {
+    let mut packet = packet.to_vec();
+    repair(&mut packet);
+    let Ok(ip) = crate::parse_ip(&packet) else {
         return;
     };
     let selector = |first: u8, last: u8, protocol: u8, port: u8| TrafficSelector {
@@ -153,10 +189,12 @@ pub fn fragment(data: &[u8]) {
         return;
     };
     let mtu = u16::from_be_bytes(mtu);
-    let Ok(ip) = crate::parse_ip(packet) else {
+    let mut packet = packet.to_vec();
+    repair(&mut packet);
+    let Ok(ip) = crate::parse_ip(&packet) else {
         return;
     };
-    let Ok(mut fragments) = Fragments::new(packet, &ip, mtu) else {
+    let Ok(mut fragments) = Fragments::new(&packet, &ip, mtu) else {
         return;
     };
     let mut out = vec![0; usize::from(mtu).max(ip.total_len as usize)];

@@ -41,7 +41,9 @@ pub mod selector;
 #[cfg(test)]
 mod testing;
 
-pub use parse::{Family, Fragment, IpHeader, Packet, ParseError, parse, parse_ip, parse_plain, parse_plain_ip};
+pub use parse::{
+    Family, Fragment, IpHeader, Packet, ParseError, parse, parse_ip, parse_plain, parse_plain_ip,
+};
 pub use prefix::{Prefix, Prefix4, Prefix6};
 
 /// IP protocol numbers this crate looks at (IANA "Assigned Internet Protocol Numbers").

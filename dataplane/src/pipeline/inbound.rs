@@ -148,7 +148,7 @@ impl Path {
             }
         }
         let mut batch = OpenBatch::new();
-        for (sa, sequence, packet) in ordered.into_iter().flatten() {
+        for (sa, sequence, packet) in ordered.iter_mut().filter_map(Option::take) {
             batch.push(&sa.key, sequence, packet);
         }
         let verdicts = batch.open();

@@ -19,7 +19,9 @@ use std::{net::IpAddr, sync::Arc};
 use arrayvec::ArrayVec;
 use hawser_aead::BATCH;
 use hawser_api::{DropReason, Event, PortId, TableId, TunnelId, WorkerId};
-use hawser_net::{IpHeader, ParseError, hash::FlowHash, icmp::RateLimit, parse, parse_ip};
+use hawser_net::{
+    IpHeader, Packet, ParseError, hash::FlowHash, icmp::RateLimit, parse, parse_ip, parse_plain,
+};
 use hawser_xsk::{Frame, FramePool};
 
 use self::{
@@ -299,16 +301,30 @@ impl Path {
         self.counters.received += frames as u64;
     }
 
-    /// One frame of a port: to decryption or to routing.
+    /// One frame of a port.
     #[inline]
-    fn receive(&mut self, tables: &Tables, id: PortId, mut frame: Frame, out: &mut Output) {
-        let packet = match parse(frame.bytes()) {
-            Ok(packet) => packet,
-            Err(error) => return self.discard(frame, None, reason(error)),
-        };
+    fn receive(&mut self, tables: &Tables, id: PortId, frame: Frame, out: &mut Output) {
+        if let Some(packet) = parse_plain(frame.bytes()) {
+            return self.sort(tables, id, frame, &packet, out);
+        }
+        match parse(frame.bytes()) {
+            Ok(packet) => self.sort(tables, id, frame, &packet, out),
+            Err(error) => self.discard(frame, None, reason(error)),
+        }
+    }
+
+    /// A parsed frame: to decryption or to routing.
+    fn sort(
+        &mut self,
+        tables: &Tables,
+        id: PortId,
+        mut frame: Frame,
+        packet: &Packet,
+        out: &mut Output,
+    ) {
         let port = &tables.ports[id.index()];
         if port.outside && (!port.inside || tables.is_local(&packet.ip)) {
-            return self.arrive(tables, frame, &packet, out);
+            return self.arrive(tables, frame, packet, out);
         }
         let Some(table) = port.table(packet.vlan) else {
             return self.discard(frame, None, DropReason::NoRoute);
