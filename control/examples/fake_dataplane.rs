@@ -17,8 +17,8 @@ use std::{
 };
 
 use hawser_api::{
-    Event, FromDataplane, PROTOCOL_VERSION, PortMode, PortReport, Refusal, Reply, Request, Setup,
-    SetupReport, Stats, TunnelId, TunnelStats, Update, wire,
+    Event, FromDataplane, PROTOCOL_VERSION, PortMode, PortReport, PortSetup, Refusal, Reply,
+    Request, Setup, SetupReport, Stats, TunnelId, TunnelStats, Update, wire,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -139,7 +139,9 @@ impl Fake {
                 }
             }
             Request::Setup(setup) => {
-                self.log(&format!("setup {} ports", setup.ports.len()));
+                let port = |p: &PortSetup| format!(" {}:{}x{}", p.interface, p.queues, p.mtu);
+                let ports: String = setup.ports.iter().map(port).collect();
+                self.log(&format!("setup {} workers{ports}", setup.workers.len()));
                 if std::env::var_os("FAKE_REFUSE_SETUP").is_some() {
                     return refused("no sockets today", "try tomorrow");
                 }
@@ -234,14 +236,20 @@ fn describe(update: &Update) -> String {
         Update::PutOutboundSa(sa) => format!("put outbound {} {}", sa.tunnel, sa.spi),
         Update::PutInboundSa(sa) => format!("put inbound {} {}", sa.tunnel, sa.spi),
         Update::RemoveInboundSa(spi) => format!("remove inbound {spi}"),
-        Update::PutGroup { id, members } => format!("put group {id} of {}", members.len()),
+        Update::PutGroup { id, members } => {
+            let weights: Vec<String> = members.iter().map(|m| m.weight.to_string()).collect();
+            format!("put group {id} of {}", weights.join("+"))
+        }
         Update::PutRoutes { table, routes } => format!("put {} routes in {table}", routes.len()),
         Update::RemoveRoutes { prefixes, .. } => format!("remove {} routes", prefixes.len()),
         Update::PutNeighbours(list) => {
             let list: Vec<String> = list.iter().map(|n| n.address.to_string()).collect();
             format!("put neighbours {}", list.join(" "))
         }
-        Update::RemoveNeighbours(list) => format!("remove {} neighbours", list.len()),
+        Update::RemoveNeighbours(list) => {
+            let list: Vec<String> = list.iter().map(|n| n.2.to_string()).collect();
+            format!("remove neighbours {}", list.join(" "))
+        }
         Update::PutAttachment(_) => "put attachment".into(),
         Update::PutPortAddresses(..) => "put port addresses".into(),
         other => format!("{other:?}"),

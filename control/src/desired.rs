@@ -2,7 +2,7 @@
 //! kernel says.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -12,6 +12,7 @@ use hawser_api::{
     Tunnel, TunnelId,
 };
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use crate::{
     config::{self, Config, MAIN_TABLE, Via},
@@ -227,8 +228,8 @@ pub struct Inputs<'a> {
     pub mirror: &'a Mirror,
     /// Routes to the peers, by remote and local address.
     pub paths: &'a HashMap<(IpAddr, IpAddr), Path>,
-    /// Neighbours that packets were waiting for: interface, VLAN, address.
-    pub wanted: &'a BTreeSet<(String, Option<u16>, IpAddr)>,
+    /// Neighbours that packets were waiting for: interface, VLAN, address, and when last.
+    pub wanted: &'a BTreeMap<(String, Option<u16>, IpAddr), Instant>,
 }
 
 impl Inputs<'_> {
@@ -553,8 +554,18 @@ impl Inputs<'_> {
         tunnels: &BTreeMap<TunnelId, Tunnel>,
     ) -> BTreeMap<NeighbourKey, u32> {
         let mut needed = BTreeMap::new();
+        let fixed: HashSet<&str> = self
+            .config
+            .tunnels
+            .iter()
+            .filter(|t| t.interface.is_some())
+            .map(|t| t.name.as_str())
+            .collect();
         for tunnel in tunnels.values() {
-            if let Some(port) = self.ports.get(tunnel.port) {
+            // Without a route to the peer nobody on the link need know it.
+            let known = fixed.contains(tunnel.name.as_str())
+                || self.paths.contains_key(&(tunnel.remote, tunnel.local));
+            if let Some(port) = self.ports.get(tunnel.port).filter(|_| known) {
                 needed.insert((port.id, None, tunnel.next_hop), port.ifindex);
             }
         }
@@ -572,7 +583,7 @@ impl Inputs<'_> {
             });
         let wanted = self
             .wanted
-            .iter()
+            .keys()
             .map(|(name, vlan, address)| (name, *vlan, *address));
         for (name, vlan, address) in gateways.chain(wanted) {
             if let Some(port) = self.ports.named(name)
@@ -650,3 +661,6 @@ fn is_link_local(address: IpAddr) -> bool {
 fn routable(nets: &[IpNet]) -> impl Iterator<Item = &IpNet> {
     nets.iter().filter(|net| !is_link_local(net.addr()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,7 +219,10 @@ fn everything_is_installed_in_one_transaction() {
     assert_eq!(names(&status), [("lab/a", 0), ("lab/b", 1)]);
     assert_eq!(status["dataplane"]["taken_over"], false);
     let asked = gateway.asked();
-    assert_eq!(asked[..3], ["hello", "setup 1 ports", "commit 1"]);
+    assert_eq!(
+        asked[..3],
+        ["hello", "setup 1 workers lo:1x65536", "commit 1"]
+    );
     let first: Vec<&str> = asked[3..]
         .iter()
         .take_while(|l| l.starts_with("  "))
@@ -229,7 +232,7 @@ fn everything_is_installed_in_one_transaction() {
     for wanted in [
         "put tunnel 0 lab/a",
         "put tunnel 1 lab/b",
-        "put group 0 of 2",
+        "put group 0 of 1+1",
         "put attachment",
     ] {
         assert!(first.contains(&wanted), "{wanted} is missing in {first:?}");
@@ -324,7 +327,7 @@ fn reload_sends_the_difference_only_and_says_what_changed() {
             "put tunnel 2 lab/c",
             "put inbound 2 0x00002063",
             "put outbound 2 0x00001063",
-            "put group 0 of 2",
+            "put group 0 of 1+1",
             "remove tunnel 0"
         ]
     );

@@ -85,6 +85,8 @@ pub struct Source {
     file: String,
     text: Zeroizing<String>,
     secret: bool,
+    /// Where lines begin, so that thousands of places are found quickly.
+    lines: Vec<usize>,
 }
 
 impl fmt::Debug for Source {
@@ -97,20 +99,25 @@ impl Source {
     /// A file whose lines may be shown.
     #[must_use]
     pub fn new(path: &Path, text: String) -> Self {
-        Self {
-            file: path.display().to_string(),
-            text: Zeroizing::new(text),
-            secret: false,
-        }
+        Self::of(path, Zeroizing::new(text), false)
     }
 
     /// A file whose lines must never be shown; the text is wiped when dropped.
     #[must_use]
     pub fn secret(path: &Path, text: Zeroizing<String>) -> Self {
+        Self::of(path, text, true)
+    }
+
+    fn of(path: &Path, text: Zeroizing<String>, secret: bool) -> Self {
+        let newlines = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+        let lines = std::iter::once(0)
+            .chain(newlines.map(|(i, _)| i + 1))
+            .collect();
         Self {
             file: path.display().to_string(),
             text,
-            secret: true,
+            secret,
+            lines,
         }
     }
 
@@ -134,8 +141,8 @@ impl Source {
         while !text.is_char_boundary(start) {
             start -= 1;
         }
-        let before = &text[..start];
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+        let line = self.lines.partition_point(|begin| *begin <= start).max(1);
+        let line_start = self.lines[line - 1];
         let line_text = text[line_start..].lines().next().unwrap_or_default();
         let column = text[line_start..start].chars().count() + 1;
         let left = line_text.chars().count().saturating_sub(column - 1);
@@ -144,7 +151,7 @@ impl Source {
             .map_or(1, |t| t.chars().count());
         Location {
             file: self.file.clone(),
-            line: before.matches('\n').count() + 1,
+            line,
             column,
             length: wanted.min(left).max(1),
             text: (!self.secret).then(|| line_text.to_owned()),

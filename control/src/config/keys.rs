@@ -14,7 +14,7 @@
 //! A file that others than its owner may read is refused, and no diagnostic ever quotes one.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     ops::Range,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -35,12 +35,14 @@ use super::{
 /// Key files that were read, each once.
 #[derive(Default)]
 pub(super) struct KeyFiles {
-    files: HashMap<PathBuf, Vec<Entry>>,
+    files: HashMap<PathBuf, Entries>,
     diagnostics: Diagnostics,
 }
 
+/// A file's entries by the name of their tunnel, in the order of names.
+type Entries = BTreeMap<String, Entry>;
+
 struct Entry {
-    tunnel: String,
     location: Location,
     outbound: Option<RawKey>,
     inbound: Option<RawKey>,
@@ -91,7 +93,7 @@ impl KeyFiles {
                 Ok(text) => self.read(&file.value, text),
                 Err(problem) => {
                     context.error(&file.span, problem.reason, problem.remedy);
-                    Vec::new()
+                    Entries::new()
                 }
             };
             self.files.insert(file.value.clone(), entries);
@@ -101,7 +103,7 @@ impl KeyFiles {
             // Unreadable or without entries: reported once, not for every tunnel.
             return None;
         }
-        let Some(entry) = entries.iter_mut().find(|e| e.tunnel == tunnel) else {
+        let Some(entry) = entries.get_mut(tunnel) else {
             context.error(
                 span,
                 format!("{} has no keys for `{tunnel}`", file.value.display()),
@@ -121,17 +123,15 @@ impl KeyFiles {
         Some((outbound?, inbound?))
     }
 
-    fn read(&mut self, path: &Path, text: Zeroizing<String>) -> Vec<Entry> {
+    fn read(&mut self, path: &Path, text: Zeroizing<String>) -> Entries {
         let source = Arc::new(Source::secret(path, text));
         let context = Context::new(&source);
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries = Entries::new();
         {
             let document = context.document();
             let root = Table::new(&context, "the key file", document.get_ref(), 0..0);
             for table in root.tables("key", "[[key]]") {
-                if let Some(entry) = entry(&context, &source, table, &entries) {
-                    entries.push(entry);
-                }
+                entries.extend(entry(&context, &source, table, &entries));
             }
             root.finish();
             if entries.is_empty() && !context.diagnostics().has_errors() {
@@ -158,9 +158,8 @@ impl KeyFiles {
         // A map's order differs from run to run; the report must not.
         let mut files: Vec<_> = self.files.iter().collect();
         files.sort_by(|a, b| a.0.cmp(b.0));
-        let entries: Vec<&Entry> = files.into_iter().flat_map(|(_, e)| e).collect();
-        for entry in &entries {
-            let name = entry.tunnel.as_str();
+        for (name, entry) in files.into_iter().flat_map(|(_, e)| e) {
+            let name = name.as_str();
             if !entry.used {
                 problems.warning(
                     Some(entry.location.clone()),
@@ -231,8 +230,8 @@ fn entry(
     context: &Context<'_>,
     source: &Source,
     table: Table<'_, '_, '_>,
-    before: &[Entry],
-) -> Option<Entry> {
+    before: &Entries,
+) -> Option<(String, Entry)> {
     let tunnel = table.required(table.string("tunnel"), "tunnel", "\"aws-1/a\"");
     let direction = |key, what| {
         let example = "{ spi = \"0x10000001\", key = \"…\" }";
@@ -243,7 +242,7 @@ fn entry(
     let inbound = direction("inbound", "inbound = { … }");
     table.finish();
     let tunnel = tunnel?;
-    if let Some(first) = before.iter().find(|e| e.tunnel == tunnel.value) {
+    if let Some(first) = before.get(&tunnel.value) {
         context.error(
             &tunnel.span,
             format!(
@@ -255,13 +254,15 @@ fn entry(
         return None;
     }
     let location = source.locate(&tunnel.span);
-    Some(Entry {
-        tunnel: tunnel.value,
-        location,
-        outbound,
-        inbound,
-        used: false,
-    })
+    Some((
+        tunnel.value,
+        Entry {
+            location,
+            outbound,
+            inbound,
+            used: false,
+        },
+    ))
 }
 
 fn raw_key(context: &Context<'_>, source: &Source, table: Table<'_, '_, '_>) -> Option<RawKey> {

@@ -3,6 +3,7 @@
 //! What follows from several keys together is checked in [`super::validate`].
 
 use std::{
+    collections::{HashMap, HashSet},
     net::IpAddr,
     ops::Range,
     path::{Path, PathBuf},
@@ -536,13 +537,21 @@ fn connection(
     }
     // Tunnels of a connection without a usable name are read all the same, for their own errors.
     let connection = name.map_or_else(|| "?".to_owned(), |n| n.value);
+    let mut before: HashMap<String, usize> = tunnels
+        .iter()
+        .enumerate()
+        .map(|(at, t)| (t.name.clone(), at))
+        .collect();
     for table in inner {
         if let Some((tunnel, name)) = tunnel(context, table, &connection, &defaults, base, keys) {
-            match tunnels.iter().find(|t| t.name == tunnel.name) {
+            match before.get(&tunnel.name).map(|at| &tunnels[*at]) {
                 Some(first) => {
                     duplicate(context, "tunnel", &tunnel.name, &name.span, &first.span);
                 }
-                None => tunnels.push(tunnel),
+                None => {
+                    before.insert(tunnel.name.clone(), tunnels.len());
+                    tunnels.push(tunnel);
+                }
             }
         }
     }
@@ -645,6 +654,7 @@ struct Names<'a> {
 impl Names<'_> {
     fn resolve(&self, context: &Context<'_>, via: &[At<String>]) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
+        let mut seen = HashSet::new();
         for target in via {
             let before = found.len();
             let name = &target.value;
@@ -654,7 +664,7 @@ impl Names<'_> {
                 .filter(|t| t.connection == *name || t.name == *name)
                 .map(|t| t.name.clone());
             for member in members {
-                if !found.contains(&member) {
+                if seen.insert(member.clone()) {
                     found.push(member);
                 }
             }
@@ -690,6 +700,7 @@ fn route(
     const TO: &str = "a network such as \"10.0.0.0/8\", a list of them, or \"default\"";
     let span = table.span();
     let mut to: Vec<IpNet> = Vec::new();
+    let mut seen = HashSet::new();
     if table.has("to") == table.has("file") {
         context.error(
             &span,
@@ -701,7 +712,7 @@ fn route(
         .parsed_list::<Destination>("to", TO)
         .unwrap_or_default()
     {
-        if to.contains(&destination.value.0) {
+        if !seen.insert(destination.value.0) {
             context.error(
                 &destination.span,
                 format!("{} is named twice in this route", destination.value.0),
@@ -776,7 +787,7 @@ fn destinations_from(context: &Context<'_>, file: &At<PathBuf>) -> Vec<IpNet> {
             return Vec::new();
         }
     };
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut list = Vec::new();
     let mut wrong = 0;
     for (number, line) in text.lines().enumerate() {

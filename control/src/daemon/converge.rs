@@ -15,6 +15,10 @@ use crate::{
 /// The kernel is not asked more often for one neighbour.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A silent host is asked for this long after a packet wanted it. The data plane says every
+/// second that packets still do.
+const WANTED: Duration = Duration::from_secs(5);
+
 impl Daemon {
     pub(super) async fn kernel_changed(&mut self, changes: Changes) {
         if changes.links {
@@ -166,7 +170,12 @@ impl Daemon {
         address: IpAddr,
     ) {
         let name = self.port_name(port);
-        if self.wanted.insert((name, vlan, address)) {
+        tracing::debug!(%address, ?vlan, interface = name, "packets want a neighbour");
+        if self
+            .wanted
+            .insert((name, vlan, address), Instant::now())
+            .is_none()
+        {
             self.converge_soon(Changes {
                 neighbours: true,
                 ..Changes::default()
@@ -195,6 +204,7 @@ impl Daemon {
                 .extend(last.map(|last| ((ifindex, address), last)));
             return;
         }
+        tracing::debug!(%address, ifindex, "asking the kernel for a neighbour");
         self.kernel.resolve(ifindex, address).await;
     }
 
@@ -210,15 +220,19 @@ impl Daemon {
             let key = (name, vlan, address);
             match entry.map(|e| e.reach) {
                 Some(Reach::Good | Reach::Incomplete) => {}
-                Some(Reach::Failed) if self.wanted.contains(&key) => {
-                    forget.push(key);
-                    // It may be a next hop as well: asking once more does no harm.
-                    ask.push((ifindex, address));
+                Some(Reach::Stale) | None => ask.push((ifindex, address)),
+                Some(Reach::Failed) => {
+                    let wanted = self.wanted.get(&key);
+                    if wanted.is_some_and(|at| at.elapsed() > WANTED) {
+                        forget.push(key);
+                    } else {
+                        ask.push((ifindex, address));
+                    }
                 }
-                Some(Reach::Stale | Reach::Failed) | None => ask.push((ifindex, address)),
             }
         }
         for key in forget {
+            tracing::debug!(interface = key.0, vlan = ?key.1, address = %key.2, "does not answer");
             self.wanted.remove(&key);
         }
         for (ifindex, address) in ask {

@@ -75,7 +75,7 @@ impl Daemon {
         };
         let mirror = self.kernel.mirror();
         for ((ifindex, address), entry) in &mirror.neighbours {
-            if entry.usable().is_none() {
+            if entry.usable().is_none() || address.is_multicast() {
                 continue;
             }
             let link = mirror.links.get(ifindex);
@@ -86,7 +86,8 @@ impl Daemon {
             if let Some(port) = dataplane.ports.at(base)
                 && port.role != hawser_api::Role::Outside
             {
-                self.wanted.insert((port.name.clone(), vlan, *address));
+                self.wanted
+                    .insert((port.name.clone(), vlan, *address), Instant::now());
             }
         }
     }

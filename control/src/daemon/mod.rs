@@ -13,7 +13,7 @@ mod reload;
 mod report;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     io,
     net::IpAddr,
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
@@ -107,8 +107,8 @@ struct Daemon {
     kernel: Kernel,
     /// Routes to the peers, by remote and local address.
     paths: HashMap<(IpAddr, IpAddr), KernelPath>,
-    /// Neighbours that packets waited for: interface, VLAN, address.
-    wanted: BTreeSet<(String, Option<u16>, IpAddr)>,
+    /// Neighbours that packets waited for: interface, VLAN, address, and when last.
+    wanted: BTreeMap<(String, Option<u16>, IpAddr), Instant>,
     /// When the kernel was last asked for a neighbour.
     asked: HashMap<(u32, IpAddr), Instant>,
     dataplane: Option<Dataplane>,
@@ -219,7 +219,7 @@ impl Daemon {
             config,
             kernel,
             paths: HashMap::new(),
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             asked: HashMap::new(),
             dataplane: None,
             installed: None,
