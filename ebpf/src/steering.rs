@@ -16,7 +16,10 @@ use aya::{
     },
     programs::{TestRun as _, TestRunOptions, Xdp, XdpMode, links::FdLink},
 };
-use hawser_steer::{Action, BLOCK_WORDS, PORT_WORDS, Port, Role, VERDICTS};
+use hawser_steer::{
+    Action, BLOCK_WORDS, LOCAL_FRONT, PORT_FRONT_WORDS, PORT_WORDS, Port, Role, VERDICTS,
+    local_entry_with, local_place, port_entry, port_place,
+};
 use ipnet::IpNet;
 
 use crate::{
@@ -77,8 +80,8 @@ pub struct PortConfig {
 }
 
 impl PortConfig {
-    fn encode(&self) -> [u32; PORT_WORDS] {
-        Port::new(self.role, self.base_slot, self.mac).encode()
+    fn record(&self) -> Port {
+        Port::new(self.role, self.base_slot, self.mac)
     }
 }
 
@@ -110,10 +113,12 @@ pub struct Steering {
     ebpf: Ebpf,
     links: HashMap<u32, FdLink>,
     ports: BpfHashMap<MapData, u32, [u32; PORT_WORDS]>,
+    port_front: Array<MapData, [u32; PORT_FRONT_WORDS]>,
     vlans: BpfHashMap<MapData, [u32; 2], u32>,
     local_v4: BpfHashMap<MapData, [u8; 4], u32>,
     local_v6: BpfHashMap<MapData, [u8; 16], u32>,
     local: HashSet<IpAddr>,
+    local_front: Array<MapData, u64>,
     table_v4: InsideV4,
     coarse_v4: Array<MapData, [u64; BLOCK_WORDS]>,
     fine_v4: Array<MapData, [u64; BLOCK_WORDS]>,
@@ -143,6 +148,7 @@ impl Steering {
         program(&mut ebpf)?.load().map_err(SteeringError::Verify)?;
         Ok(Self {
             ports: take(&mut ebpf, "PORTS")?,
+            port_front: take(&mut ebpf, "PORT_FRONT")?,
             vlans: take(&mut ebpf, "VLANS")?,
             local_v4: take(&mut ebpf, "LOCAL_V4")?,
             local_v6: take(&mut ebpf, "LOCAL_V6")?,
@@ -153,6 +159,7 @@ impl Steering {
             inside_v6: take(&mut ebpf, "INSIDE_V6")?,
             sockets: take(&mut ebpf, "XSKS")?,
             counters: take(&mut ebpf, "STATS")?,
+            local_front: take(&mut ebpf, "LOCAL_FRONT")?,
             ebpf,
             links: HashMap::new(),
             local: HashSet::new(),
@@ -174,7 +181,7 @@ impl Steering {
         let attached = self.link(ifindex);
         if attached.is_err() {
             // The attachment's own error says more than one from cleaning up behind it.
-            let _ = self.ports.remove(&ifindex);
+            let _ = self.forget_port(ifindex);
         }
         attached
     }
@@ -238,6 +245,20 @@ impl Steering {
                 .remove(&key)
                 .map_err(SteeringError::map("VLANS"))?;
         }
+        self.forget_port(ifindex)
+    }
+
+    fn forget_port(&mut self, ifindex: u32) -> Result<(), SteeringError> {
+        let place = port_place(ifindex);
+        let [owner, ..] = self
+            .port_front
+            .get(&place, 0)
+            .map_err(SteeringError::map("PORT_FRONT"))?;
+        if owner == ifindex {
+            self.port_front
+                .set(place, [0; PORT_FRONT_WORDS], 0)
+                .map_err(SteeringError::map("PORT_FRONT"))?;
+        }
         absent_is_fine(self.ports.remove(&ifindex), "PORTS")
     }
 
@@ -248,8 +269,21 @@ impl Steering {
     /// The slot is out of range or the table is full.
     pub fn put_port(&mut self, port: &PortConfig) -> Result<(), SteeringError> {
         self.check_slot(port.base_slot)?;
-        let result = self.ports.insert(port.ifindex, port.encode(), 0);
-        self.fitted(result, "PORTS", self.sizes.ports)
+        let record = port.record();
+        let result = self.ports.insert(port.ifindex, record.encode(), 0);
+        self.fitted(result, "PORTS", self.sizes.ports)?;
+        // Whoever comes first has the place; the other is found in the map.
+        let place = port_place(port.ifindex);
+        let [owner, ..] = self
+            .port_front
+            .get(&place, 0)
+            .map_err(SteeringError::map("PORT_FRONT"))?;
+        if owner == 0 || owner == port.ifindex {
+            self.port_front
+                .set(place, port_entry(port.ifindex, &record), 0)
+                .map_err(SteeringError::map("PORT_FRONT"))?;
+        }
+        Ok(())
     }
 
     /// Says whether inside traffic tagged with this VLAN number is ours on a port.
@@ -314,6 +348,7 @@ impl Steering {
             self.fitted(result, map, self.sizes.local)?;
             self.local.insert(*address);
         }
+        self.write_local_front(&wanted)?;
         for address in self.local.difference(&wanted) {
             match address {
                 IpAddr::V4(v4) => absent_is_fine(self.local_v4.remove(&v4.octets()), "LOCAL_V4")?,
@@ -321,6 +356,29 @@ impl Steering {
             }
         }
         self.local = wanted;
+        Ok(())
+    }
+
+    /// Makes the array in front of the IPv4 addresses say what they are.
+    fn write_local_front(&mut self, addresses: &HashSet<IpAddr>) -> Result<(), SteeringError> {
+        let mut entries = vec![0; LOCAL_FRONT as usize];
+        for address in addresses {
+            if let IpAddr::V4(v4) = address {
+                let entry: &mut u64 = &mut entries[local_place(v4.to_bits()) as usize];
+                *entry = local_entry_with(*entry, v4.to_bits());
+            }
+        }
+        for (place, entry) in (0..).zip(entries) {
+            let before = self
+                .local_front
+                .get(&place, 0)
+                .map_err(SteeringError::map("LOCAL_FRONT"))?;
+            if before != entry {
+                self.local_front
+                    .set(place, entry, 0)
+                    .map_err(SteeringError::map("LOCAL_FRONT"))?;
+            }
+        }
         Ok(())
     }
 

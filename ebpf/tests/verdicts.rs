@@ -48,6 +48,18 @@ fn loaded() -> Steering {
     steering
 }
 
+/// An ESP packet.
+fn esp_to(destination: [u8; 4]) -> Vec<u8> {
+    let mut frame = MAC.to_vec();
+    frame.extend([
+        2, 0, 0, 0, 0, 9, 8, 0, 0x45, 0, 0, 32, 0, 0, 0, 0, 64, 50, 0, 0,
+    ]);
+    frame.extend([198, 51, 100, 7]);
+    frame.extend(destination);
+    frame.extend([0, 0, 1, 0, 0, 0, 0, 1, 7, 7, 7, 7]);
+    frame
+}
+
 /// What the kernel counted for one frame: its verdict, and whether a socket was missing.
 fn judged_by_kernel(steering: &mut Steering, frame: &[u8]) -> (Verdict, bool) {
     const NO_SOCKET: Verdict = Verdict::Pass(Passed::NoSocket);
@@ -158,17 +170,7 @@ fn tables_follow_their_changes() {
     }
     use hawser_ebpf::{Action, Taken};
     let mut steering = Steering::load(&Sizes::default()).unwrap();
-    let frame = |destination: [u8; 4]| {
-        let mut frame = MAC.to_vec();
-        frame.extend([
-            2, 0, 0, 0, 0, 9, 8, 0, 0x45, 0, 0, 32, 0, 0, 0, 0, 64, 50, 0, 0,
-        ]);
-        frame.extend([198, 51, 100, 7]);
-        frame.extend(destination);
-        frame.extend([0, 0, 1, 0, 0, 0, 0, 1, 7, 7, 7, 7]);
-        frame
-    };
-    let inside = frame([10, 1, 2, 3]);
+    let inside = esp_to([10, 1, 2, 3]);
     let expect = |steering: &mut Steering, frame: &[u8], verdict: Verdict| {
         assert_eq!(judged_by_kernel(steering, frame).0, verdict);
     };
@@ -202,7 +204,7 @@ fn tables_follow_their_changes() {
     expect(&mut steering, &inside, Verdict::Take(Taken::Inside));
     expect(
         &mut steering,
-        &frame([192, 0, 2, 1]),
+        &esp_to([192, 0, 2, 1]),
         Verdict::Take(Taken::Esp),
     );
 
@@ -214,6 +216,52 @@ fn tables_follow_their_changes() {
         })
         .unwrap();
     expect(&mut steering, &inside, Verdict::Pass(Passed::OtherStation));
+}
+
+/// Enough outside addresses and ports that some share their place in the arrays in front.
+#[test]
+fn crowded_addresses_and_ports_are_told_apart() {
+    if support::skip_without_root("crowded_addresses_and_ports_are_told_apart") {
+        return;
+    }
+    let mut steering = Steering::load(&Sizes::default()).unwrap();
+    // The first has the place that the loopback interface shares.
+    let other = PortConfig {
+        ifindex: LOOPBACK + 64,
+        mac: [2; 6],
+        ..port(Role::Inside)
+    };
+    steering.put_port(&other).unwrap();
+    steering.put_port(&port(Role::Outside)).unwrap();
+
+    let address = |i: u32| std::net::Ipv4Addr::from_bits(0xc633_6400 + i * 3);
+    let check = |steering: &mut Steering, is_local: &dyn Fn(u32) -> bool| {
+        for i in 0..2000 {
+            let frame = esp_to(address(i).octets());
+            let expected = if is_local(i) {
+                Verdict::Take(hawser_ebpf::Taken::Esp)
+            } else {
+                Verdict::Pass(Passed::NoRoute)
+            };
+            assert_eq!(
+                judged_by_kernel(steering, &frame).0,
+                expected,
+                "{}",
+                address(i)
+            );
+        }
+    };
+    let set = |steering: &mut Steering, range: std::ops::Range<u32>| {
+        steering
+            .set_local_addresses(range.map(|i| IpAddr::from(address(i))))
+            .unwrap();
+    };
+    set(&mut steering, 0..900);
+    check(&mut steering, &|i| i < 900);
+    set(&mut steering, 850..860);
+    check(&mut steering, &|i| (850..860).contains(&i));
+    set(&mut steering, 0..0);
+    check(&mut steering, &|_| false);
 }
 
 #[test]

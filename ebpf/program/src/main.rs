@@ -19,16 +19,21 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use hawser_steer::{
-    Action, BLOCK_WORDS, COARSE_BLOCKS, FINE_BLOCKS, Levels, PORT_WORDS, Packet, Passed, Port,
-    REACH, Tables, VERDICTS, Verdict, judge, longest_prefix_v4,
+    Action, BLOCK_WORDS, COARSE_BLOCKS, FINE_BLOCKS, LOCAL_FRONT, Levels, PORT_FRONT,
+    PORT_FRONT_WORDS, PORT_WORDS, Packet, Passed, Port, REACH, Tables, VERDICTS, Verdict, is_local,
+    judge, local_place, longest_prefix_v4, port_of, port_place,
 };
 
 #[map]
 static PORTS: HashMap<u32, [u32; PORT_WORDS]> = HashMap::with_max_entries(64, 0);
+#[map(name = "PORT_FRONT")]
+static PORT_FRONT_MAP: Array<[u32; PORT_FRONT_WORDS]> = Array::with_max_entries(PORT_FRONT, 0);
 #[map]
 static VLANS: HashMap<[u32; 2], u32> = HashMap::with_max_entries(1024, 0);
 #[map]
 static LOCAL_V4: HashMap<[u8; 4], u32> = HashMap::with_max_entries(1024, 0);
+#[map(name = "LOCAL_FRONT")]
+static LOCAL_FRONT_MAP: Array<u64> = Array::with_max_entries(LOCAL_FRONT, 0);
 #[map]
 static LOCAL_V6: HashMap<[u8; 16], u32> = HashMap::with_max_entries(1024, 0);
 #[map]
@@ -48,13 +53,10 @@ static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(VERDICTS, 0);
 #[xdp(frags)]
 pub fn hawser(ctx: XdpContext) -> u32 {
     let interface = ctx.ingress_ifindex() as u32;
-    // SAFETY: a port's entry is written before its program is attached and not removed before it
-    // is detached; were it replaced meanwhile, a torn value could only misjudge this one packet.
-    let Some(words) = (unsafe { PORTS.get(interface) }) else {
+    let Some(port) = port(interface) else {
         count(Verdict::Pass(Passed::NoPort));
         return XDP_PASS;
     };
-    let port = Port::decode(words);
     let verdict = judge(&Frame::new(&ctx), &port, &Maps { interface });
     count(verdict);
     if !verdict.is_take() {
@@ -66,6 +68,19 @@ pub fn hawser(ctx: XdpContext) -> u32 {
             count(Verdict::Pass(Passed::NoSocket));
             action
         })
+}
+
+#[inline(always)]
+fn port(interface: u32) -> Option<Port> {
+    if let Some(port) = PORT_FRONT_MAP
+        .get(port_place(interface))
+        .and_then(|entry| port_of(entry, interface))
+    {
+        return Some(port);
+    }
+    // SAFETY: a port's entry is written before its program is attached and not removed before it
+    // is detached; were it replaced meanwhile, a torn value could only misjudge this one packet.
+    unsafe { PORTS.get(interface) }.map(Port::decode)
 }
 
 #[inline(always)]
@@ -125,9 +140,14 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn is_local_v4(&self, address: u32) -> bool {
-        LOCAL_V4
-            .get_ptr(&Aligned(address.to_be_bytes()).0)
-            .is_some()
+        LOCAL_FRONT_MAP
+            .get(local_place(address))
+            .and_then(|entry| is_local(*entry, address))
+            .unwrap_or_else(|| {
+                LOCAL_V4
+                    .get_ptr(&Aligned(address.to_be_bytes()).0)
+                    .is_some()
+            })
     }
 
     #[inline(always)]

@@ -39,12 +39,17 @@
 
 mod block;
 mod frame;
+mod front;
 mod map;
 mod rule;
 mod verdict;
 
 pub use block::{BLOCK_WORDS, Block, COARSE_BLOCKS, FINE_BLOCKS, Levels, Slot, longest_prefix_v4};
 pub use frame::{Packet, REACH};
+pub use front::{
+    LOCAL_FRONT, PORT_FRONT, PORT_FRONT_WORDS, is_local, local_entry_with, local_place, port_entry,
+    port_of, port_place,
+};
 pub use map::{Action, PORT_WORDS, Port, Role};
 pub use rule::{Tables, judge};
 pub use verdict::{Passed, Taken, VERDICTS, Verdict};

@@ -3,8 +3,10 @@
 //! | map | key | value |
 //! |---|---|---|
 //! | `PORTS` (hash) | ifindex `u32` | `[u32; 4]`, [`Port::encode`] |
+//! | `PORT_FRONT` (array) | [`port_place`](crate::port_place) | `[u32; 5]`, [`port_entry`](crate::port_entry) |
 //! | `VLANS` (hash) | ifindex, VLAN number: `[u32; 2]` | `u32`, always 1: inside traffic is ours |
 //! | `LOCAL_V4`, `LOCAL_V6` (hash) | address, `[u8; 4]`, `[u8; 16]`, network order | `u32`, always 1 |
+//! | `LOCAL_FRONT` (array) | [`local_place`](crate::local_place) | `u64`, [`local_entry_with`](crate::local_entry_with) |
 //! | `COARSE_V4`, `FINE_V4` (array) | first octet, first two octets: `u32` | `[u64; 8]`, [`Block`](crate::Block) |
 //! | `INSIDE_V4`, `INSIDE_V6` (LPM trie) | prefix length, address in network order | `u32`, [`Action`] |
 //! | `XSKS` (XSKMAP) | [`Port::base_slot`] + receive queue | socket |
