@@ -24,6 +24,8 @@ pub struct Planned {
     pub setup: Setup,
     /// Interfaces that do not exist now or are switched off, so that no socket opens on them.
     pub missing: Vec<String>,
+    /// What works, but perhaps not as meant.
+    pub warnings: Diagnostics,
 }
 
 /// Plans a set-up for the interfaces that are there.
@@ -120,7 +122,11 @@ pub async fn plan(config: &Config, kernel: &Kernel, seed: u64) -> Result<Planned
         checkpoint: config.gateway.state_dir.join("checkpoint"),
         hash_seed: config.dataplane.hash_seed.unwrap_or(seed),
     };
-    Ok(Planned { setup, missing })
+    Ok(Planned {
+        setup,
+        missing,
+        warnings: diagnostics,
+    })
 }
 
 async fn port(

@@ -7,6 +7,7 @@ use super::{ConfigFile, OK, REFUSED, print, runtime};
 use crate::{
     config::{self, Config, Diagnostics, Severity},
     netlink::Kernel,
+    setup,
 };
 
 #[derive(Args)]
@@ -74,22 +75,26 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 }
 
 fn compare_with_host(config: &Config) -> Diagnostics {
-    let view = runtime().map_err(|e| e.to_string()).and_then(|runtime| {
-        runtime
-            .block_on(Kernel::open())
-            .map(|k| k.host_view())
-            .map_err(|e| e.to_string())
-    });
-    match view {
-        Ok(view) => config::against_host(config, &view),
-        Err(error) => {
-            let mut diagnostics = Diagnostics::default();
-            diagnostics.warning(
-                None,
-                format!("this host's interfaces could not be read: {error}"),
-                "check again where netlink is allowed, or add --offline",
-            );
+    let compared = runtime().map_err(|e| e.to_string()).and_then(|runtime| {
+        runtime.block_on(async {
+            let kernel = Kernel::open().await.map_err(|e| e.to_string())?;
+            let mut diagnostics = config::against_host(config, &kernel.host_view());
             diagnostics
-        }
-    }
+                .0
+                .extend(match setup::plan(config, &kernel, 0).await {
+                    Ok(planned) => planned.warnings.0,
+                    Err(errors) => errors.0,
+                });
+            Ok(diagnostics)
+        })
+    });
+    compared.unwrap_or_else(|error: String| {
+        let mut diagnostics = Diagnostics::default();
+        diagnostics.warning(
+            None,
+            format!("this host's interfaces could not be read: {error}"),
+            "check again where netlink is allowed, or add --offline",
+        );
+        diagnostics
+    })
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Area, Daemon};
 use crate::{
-    desired::{Desired, Inputs, NeighbourKey},
+    desired::{Desired, Hindrance, Inputs, NeighbourKey},
     diff,
     netlink::{Changes, Reach},
 };
@@ -57,6 +57,8 @@ impl Daemon {
         // Routes follow from the configuration, from links and from addresses only.
         let same_routes = !(dirty.links || dirty.addresses);
         if let Err(error) = self.install(same_routes).await {
+            // Nothing of it is in force, so all of it is computed anew the next time.
+            self.dirty = Changes::ALL;
             if error.is_refusal() {
                 tracing::error!(%error, "the tables could not be changed; the old ones go on");
                 self.problems.insert(Area::Tables, error.to_string());
@@ -78,12 +80,21 @@ impl Daemon {
         &mut self,
         same_routes: bool,
     ) -> Result<(), crate::dataplane_link::LinkError> {
-        let (desired, hindrances) = {
+        let (desired, mut hindrances) = {
             let Some(inputs) = self.inputs() else {
                 return Ok(());
             };
             inputs.tables(self.installed.as_ref(), same_routes)
         };
+        for (id, hindrance) in &mut hindrances {
+            // A silent next hop that is asked once more is still silent.
+            if let (Hindrance::Resolving(now), Some(Hindrance::NoNeighbour(before))) =
+                (&hindrance, self.hindrances.get(id))
+                && now == before
+            {
+                *hindrance = Hindrance::NoNeighbour(*before);
+            }
+        }
         self.tell_hindrances(&hindrances);
         self.hindrances = hindrances;
         let updates = match &self.installed {
@@ -134,10 +145,7 @@ impl Daemon {
     }
 
     /// Says once what newly hinders a tunnel, and what no longer does.
-    fn tell_hindrances(
-        &self,
-        now: &std::collections::BTreeMap<hawser_api::TunnelId, crate::desired::Hindrance>,
-    ) {
+    fn tell_hindrances(&self, now: &std::collections::BTreeMap<hawser_api::TunnelId, Hindrance>) {
         /// With more changes at once only their number is logged.
         const SINGLY: usize = 16;
         let before = &self.hindrances;

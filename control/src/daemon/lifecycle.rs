@@ -15,7 +15,11 @@ impl Daemon {
     /// Takes over the data plane that runs, or starts one. Only here a failure ends us: later on,
     /// trying again is better than giving up.
     pub(super) async fn begin(&mut self) -> Result<(), RunError> {
+        self.publish();
         let planned = self.plan().await.map_err(RunError::Refused)?;
+        for warning in &planned.warnings.0 {
+            tracing::warn!("{}", super::reload::one_line(warning));
+        }
         if let Some(found) = Found::at(&self.launch().socket).await
             && let Some(dataplane) = self.adopt(found, &planned).await
         {

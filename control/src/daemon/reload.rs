@@ -118,6 +118,10 @@ impl Daemon {
         } else if let Err(answer) = self.put_in_force(&old).await {
             return *answer;
         }
+        if self.dataplane.is_none() {
+            // Whatever kept it from starting may be other now.
+            self.start_dataplane().await;
+        }
         self.set_up_tun().await;
         self.reloads += 1;
         let mut reloaded = changes(&old, &self.config, self.installed.as_ref());

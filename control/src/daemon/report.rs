@@ -7,7 +7,7 @@ use std::{
 
 use hawser_api::{Drops, OutboundSaStats, PortMode, Role, TunnelId};
 
-use super::Daemon;
+use super::{Area, Daemon};
 use crate::{
     config,
     netlink::Mirror,
@@ -95,8 +95,9 @@ impl Daemon {
         let state = match &self.dataplane {
             Some(_) if self.installed.is_some() => "running",
             Some(_) => "starting",
-            None if self.start_at.is_none() => "waiting",
-            None => "down",
+            None if self.start_at.is_some() => "down",
+            None if self.problems.contains_key(&Area::Interfaces) => "waiting",
+            None => "starting",
         };
         let dataplane = self.dataplane.as_ref();
         let report = dataplane.and_then(|d| d.report.as_ref());

@@ -26,13 +26,16 @@ use rtnetlink::{
             RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType,
         },
     },
-    sys::SocketAddr,
+    sys::{AsyncSocket, SocketAddr},
 };
 
 use crate::config::HostView;
 
 /// Marks kernel routes as ours. Numbers from 192 up are free for local use (rtnetlink(7)).
 const ROUTE_PROTOCOL: u8 = 209;
+
+/// Room for messages that wait for us, in octets: a burst of some thousand routes.
+const RECEIVE_BUFFER: i32 = 1 << 20;
 
 /// What went wrong in talking to the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,8 @@ pub struct Kernel {
     handle: Handle,
     messages: Messages,
     mirror: Mirror,
+    /// Messages were lost: everything must be read again.
+    stale: bool,
 }
 
 impl Kernel {
@@ -72,7 +77,7 @@ impl Kernel {
     /// # Errors
     /// When there is no netlink socket, or reading fails.
     pub async fn open() -> Result<Self, KernelError> {
-        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&[
+        let (mut connection, handle, messages) = rtnetlink::new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
@@ -80,11 +85,17 @@ impl Kernel {
             MulticastGroup::Ipv6Route,
             MulticastGroup::Neigh,
         ])?;
+        // The kernel caps it at its limit; a smaller buffer only means reading again more often.
+        let _ = connection
+            .socket_mut()
+            .socket_mut()
+            .set_rx_buf_sz(RECEIVE_BUFFER);
         tokio::spawn(connection);
         let mut kernel = Self {
             handle,
             messages,
             mirror: Mirror::default(),
+            stale: false,
         };
         kernel.read_all().await?;
         Ok(kernel)
@@ -147,6 +158,11 @@ impl Kernel {
     /// # Errors
     /// When the netlink socket is lost.
     pub async fn changed(&mut self) -> Result<Changes, KernelError> {
+        if self.stale {
+            self.read_all().await?;
+            self.stale = false;
+            return Ok(Changes::ALL);
+        }
         let closed = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         let mut next = Some(self.messages.next().await.ok_or_else(closed)?);
         let mut changes = Changes::default();
@@ -155,15 +171,17 @@ impl Kernel {
                 NetlinkPayload::InnerMessage(inner) => changes.merge(self.mirror.apply(inner)),
                 // The kernel had more to say than the socket could hold: what was lost is
                 // unknown, so everything is read again.
-                NetlinkPayload::Overrun(_) => {
-                    self.read_all().await?;
-                    changes = Changes::ALL;
-                }
+                NetlinkPayload::Overrun(_) => self.stale = true,
                 _ => {}
             }
             next = self.messages.try_recv().ok();
         }
-        Ok(changes)
+        // Read anew in the next call: waiting here could be broken off.
+        Ok(if self.stale {
+            Changes::default()
+        } else {
+            changes
+        })
     }
 
     /// How packets from `local` to `remote` leave; `None` when there is no route.
