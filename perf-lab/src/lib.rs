@@ -10,6 +10,7 @@
 //! card would give.
 #![forbid(unsafe_code)]
 
+pub mod compare;
 pub mod config;
 pub mod demo;
 pub mod gateway;

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use hawser_aead::Suite;
 use hawser_lab::{
+    compare::{self, CompareOptions, Peer},
     config::{GatewaySpec, PairSpec, TunnelSpec},
     demo::{self, DemoOptions, Placement},
     gateway::Pair,
@@ -37,6 +38,8 @@ enum Command {
     },
     /// TCP between the sites, through the gateways, by iperf3.
     Iperf(IperfArgs),
+    /// Hawser and another gateway in turns on the same network: encryption on one core.
+    Compare(CompareArgs),
     /// Builds the network with running gateways and holds it until Ctrl-C.
     Up(UpArgs),
     /// Removes what labs that were killed left behind.
@@ -138,6 +141,45 @@ struct IperfArgs {
 }
 
 #[derive(Debug, Args)]
+struct CompareArgs {
+    /// Whom to compare with; DPDK's is built at the first use.
+    #[arg(long, value_enum, default_value = "secgw")]
+    peer: Peer,
+    /// Inner packet lengths in bytes, each compared on its own.
+    #[arg(long, value_delimiter = ',', default_value = "1400,64")]
+    size: Vec<u16>,
+    /// Tunnels.
+    #[arg(long, default_value_t = 1)]
+    tunnels: u16,
+    /// UDP flows.
+    #[arg(long, default_value_t = 64)]
+    flows: u16,
+    /// Measurements of each gateway and length.
+    #[arg(long, default_value_t = 5)]
+    rounds: u16,
+    /// Length of a measurement.
+    #[arg(long, default_value_t = 3)]
+    seconds: u16,
+    /// Writes the figures to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+impl CompareArgs {
+    fn options(self) -> CompareOptions {
+        CompareOptions {
+            peer: self.peer,
+            sizes: self.size,
+            tunnels: self.tunnels,
+            flows: self.flows,
+            rounds: self.rounds,
+            seconds: self.seconds,
+            json: self.json,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 struct UpArgs {
     /// Tunnels between the gateways.
     #[arg(long, default_value_t = 2)]
@@ -203,6 +245,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Demo(args) => demo::run(args.options()).map(drop),
         Command::Scenario { names } => run_scenarios(&names),
         Command::Iperf(args) => run_iperf(&args),
+        Command::Compare(args) => compare::run(&args.options()).map(drop),
         Command::Up(args) => run_up(&args),
         Command::Clean => {
             let removed = remove_stale()?;
