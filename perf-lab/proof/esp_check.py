@@ -9,7 +9,7 @@ differences.
 import sys
 
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import IPv6, in6_chksum
 from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapReader
 
@@ -41,8 +41,12 @@ def differences(packet, frame):
         return
     if packet["udp"]:
         udp = UDP(data[:8])
-        if [udp.sport, udp.dport] != packet["udp"] or udp.len != len(data) or udp.chksum != 0:
+        if [udp.sport, udp.dport] != packet["udp"] or udp.len != len(data):
             yield f"UDP header {data[:8].hex()}"
+        # RFC 3948, section 2.1: should be zero. Over IPv6 UDP must have one (RFC 8200, section 8.1).
+        checksum = 0 if wanted is IP else in6_chksum(17, outer, data[:6] + bytes(2) + data[8:])
+        if udp.chksum != checksum:
+            yield f"UDP checksum {udp.chksum:#x} instead of {checksum:#x}"
         data = data[8:]
     spi, sequence = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
     if spi != packet["spi"]:
