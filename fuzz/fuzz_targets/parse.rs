@@ -1,0 +1,4 @@
+//! Ethernet frames.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hawser_net::harness::parse(data));
