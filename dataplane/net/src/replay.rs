@@ -161,7 +161,12 @@ impl ReplayWindow {
             });
         }
         if self.words[self.word(seq)] >> (seq & 63) & 1 != 0 {
-            return Err(ReplayError::Duplicate);
+            // A window that was resumed counts 0 as seen too, yet it was never a sequence number.
+            return Err(if seq == 0 {
+                ReplayError::Zero
+            } else {
+                ReplayError::Duplicate
+            });
         }
         if seq == 0 {
             return Err(ReplayError::Zero);
