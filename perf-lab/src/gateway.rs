@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a gateway may take until its tables are committed.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(90);
 
 /// The folder with `hawser` and `hawser-dataplane`: `HAWSER_BIN_DIR`, or where this program is.
 ///

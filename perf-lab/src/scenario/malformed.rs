@@ -151,7 +151,8 @@ pub(super) fn outside(findings: &mut Findings) -> Result<()> {
     lab.close()
 }
 
-/// Kinds of wrong IPv4 packets from a site.
+/// Kinds of wrong IPv4 packets from a site. A header length below 20 is not among them: where such
+/// a packet goes cannot be told, so XDP leaves it to the kernel.
 const INSIDE: &[Wrong] = &[
     Wrong {
         reason: "bad_ip_checksum",
@@ -162,7 +163,8 @@ const INSIDE: &[Wrong] = &[
         },
     },
     Wrong {
-        reason: "bad_ip_length",
+        // It ends before it says.
+        reason: "truncated",
         make: |good, n| {
             let mut wrong = good.to_vec();
             let says = (good.len() - IP) as u16 + 1 + n as u16;
@@ -172,10 +174,12 @@ const INSIDE: &[Wrong] = &[
         },
     },
     Wrong {
-        reason: "bad_ip_header",
+        // It says that it is shorter than its header.
+        reason: "bad_ip_length",
         make: |good, n| {
             let mut wrong = good.to_vec();
-            wrong[IP] = 0x40 + (n % 5) as u8;
+            wrong[IP + 2..IP + 4].copy_from_slice(&((n % 20) as u16).to_be_bytes());
+            mend(&mut wrong);
             wrong
         },
     },
@@ -302,11 +306,11 @@ mod tests {
         )
         .unwrap();
         for n in 0..TIMES {
-            for (wrong, intact) in OUTSIDE.iter().map(|w| (w, true)).chain(
-                INSIDE
-                    .iter()
-                    .map(|w| (w, !matches!(w.reason, "bad_ip_checksum" | "bad_ip_header"))),
-            ) {
+            for (wrong, intact) in OUTSIDE
+                .iter()
+                .map(|w| (w, true))
+                .chain(INSIDE.iter().map(|w| (w, w.reason != "bad_ip_checksum")))
+            {
                 let made = (wrong.make)(&good, n);
                 let sum_is_right = fold(sum(&made[IP..IP + 20])) == 0xffff;
                 assert_eq!(sum_is_right, intact, "{} {n}", wrong.reason);

@@ -106,13 +106,7 @@ pub(super) fn resilience(findings: &mut Findings) -> Result<()> {
     let gateway = lab.gateway(Side::A);
     let file = gateway.directory().path().join("hawser.toml");
     let all = fs::read_to_string(&file)?;
-    // The tunnel stays configured, so that its inbound SA does, but no route leads there.
-    let rest: Vec<String> = (0..usize::from(TUNNELS))
-        .filter(|&t| t != REMOVED)
-        .map(|t| format!("\"{}\"", config::tunnel_name(t)))
-        .collect();
-    let fewer = all.replace("via = \"lab\"", &format!("via = [{}]", rest.join(", ")));
-    ensure!(fewer != all, "the route to change was not found");
+    let fewer = without_tunnel(&all, REMOVED).context("the tunnel to remove was not found")?;
     gateway.directory().write("hawser.toml", &fewer)?;
     gateway.command("reload", &[])?;
     let after = tunnels_of_flows(&lab)?;
@@ -151,6 +145,14 @@ pub(super) fn resilience(findings: &mut Findings) -> Result<()> {
     findings.add(format!("{removed} put back: {returned} flows use it"));
     lab.must_work()?;
     lab.close()
+}
+
+/// The configuration without the section of a tunnel.
+fn without_tunnel(text: &str, tunnel: usize) -> Option<String> {
+    const SECTION: &str = "[[connection.tunnel]]\n";
+    let start = text.find(&format!("{SECTION}name = \"t{tunnel}\"\n"))?;
+    let end = start + SECTION.len() + text[start + SECTION.len()..].find("\n[[")? + 1;
+    Some(format!("{}{}", &text[..start], &text[end..]))
 }
 
 /// Which tunnel of gateway A each flow uses, seen from the tunnels' counters.
@@ -204,6 +206,15 @@ fn tunnels_of_flows(lab: &Lab) -> Result<BTreeMap<u16, String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_section_of_the_tunnel_goes() {
+        let section = |n: usize| format!("[[connection.tunnel]]\nname = \"t{n}\"\nx = 1\n\n");
+        let text: String = (0..3).map(section).collect::<String>() + "[[route]]\n";
+        let expected = section(0) + &section(2) + "[[route]]\n";
+        assert_eq!(without_tunnel(&text, 1).unwrap(), expected);
+        assert!(without_tunnel(&text, 7).is_none());
+    }
 
     #[test]
     fn the_reason_is_found() {
