@@ -30,6 +30,9 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt()
         .with_max_level(arguments.log)
         .with_writer(std::io::stderr)
+        // Whoever reads our stderr may end before us. Without this the first line after that
+        // would end us too: the report of the failed write goes to stderr, and panics.
+        .log_internal_errors(false)
         .with_ansi(false);
     if arguments.log_json {
         log.json().init();
