@@ -154,7 +154,7 @@ impl Daemon {
             .chain(now.keys().filter(|id| !before.contains_key(id)));
         let changed: Vec<_> = ids.filter(|id| before.get(id) != now.get(id)).collect();
         if changed.len() > SINGLY {
-            tracing::warn!(
+            tracing::info!(
                 changed = changed.len(),
                 hindered = now.len(),
                 "tunnels changed their state"
@@ -164,6 +164,10 @@ impl Daemon {
         for id in changed {
             let tunnel = self.tunnel_name(*id);
             match now.get(id) {
+                // That is how every tunnel starts.
+                Some(Hindrance::Resolving(address)) => {
+                    tracing::info!(tunnel, %address, "waiting for the next hop to answer");
+                }
                 Some(hindrance) => tracing::warn!(tunnel, "cannot send: {hindrance}"),
                 None => tracing::info!(tunnel, "can send"),
             }
