@@ -56,14 +56,22 @@ impl FlowHash {
     #[must_use]
     #[inline]
     pub fn hash(&self, ip: &IpHeader) -> u64 {
-        let word = match (ip.fragment, ip.l4) {
-            (Fragment::Whole, L4::Ports | L4::Spi) => ip.l4_word,
-            (Fragment::Whole, L4::None | L4::Icmp) => 0,
-            (Fragment::First | Fragment::Later, _) => ip.identification,
-        };
+        let word = Self::word(ip);
         match ip.family {
             Family::V4 => self.hash4(ip.src4(), ip.dst4(), ip.protocol, word),
             Family::V6 => self.hash6(ip.src, ip.dst, ip.protocol, word),
+        }
+    }
+
+    /// What tells flows between two hosts apart, beside the protocol: ports, SPI, or a fragment's
+    /// identification.
+    #[must_use]
+    #[inline]
+    pub const fn word(ip: &IpHeader) -> u32 {
+        match (ip.fragment, ip.l4) {
+            (Fragment::Whole, L4::Ports | L4::Spi) => ip.l4_word,
+            (Fragment::Whole, L4::None | L4::Icmp) => 0,
+            (Fragment::First | Fragment::Later, _) => ip.identification,
         }
     }
 

@@ -198,18 +198,25 @@ impl SelectorSet {
         &self.remote
     }
 
+    /// Whether all packets of a family may pass, both ways.
+    #[must_use]
+    #[inline]
+    pub const fn is_open(&self, family: Family) -> bool {
+        self.any[family as usize]
+    }
+
     /// Whether a packet may go out: its source is local.
     #[must_use]
     #[inline]
     pub fn allows_outbound(&self, ip: &IpHeader) -> bool {
-        self.any[ip.family as usize] || self.search(ip, &self.local, &self.remote)
+        self.is_open(ip.family) || self.search(ip, &self.local, &self.remote)
     }
 
     /// Whether a decrypted packet may come in: its source is remote.
     #[must_use]
     #[inline]
     pub fn allows_inbound(&self, ip: &IpHeader) -> bool {
-        self.any[ip.family as usize] || self.search(ip, &self.remote, &self.local)
+        self.is_open(ip.family) || self.search(ip, &self.remote, &self.local)
     }
 
     fn search(&self, ip: &IpHeader, from: &[TrafficSelector], to: &[TrafficSelector]) -> bool {
