@@ -215,13 +215,13 @@ impl Case<'_> {
     }
 
     fn encrypt(&self, world: &mut World) -> anyhow::Result<Figures> {
-        let packets = self.packets();
+        let packets = vec![self.packets(); self.sets()];
         let mut path = Vec::new();
         let mut cipher = Vec::new();
         let keys = self.sealing_keys()?;
         for _ in 0..self.rounds {
             path.push(self.round(world, &packets, OUTSIDE, INSIDE)?);
-            cipher.push(self.seal_alone(world, &keys, &packets)?);
+            cipher.push(self.seal_alone(world, &keys, &packets[0])?);
         }
         world.check()?;
         Ok(Figures {
@@ -234,11 +234,14 @@ impl Case<'_> {
         let packets = self.packets();
         let mut path = Vec::new();
         let mut cipher = Vec::new();
-        let keys = self.opening_keys()?;
+        let keys = (self.sealing_keys()?, self.opening_keys()?);
         for _ in 0..self.rounds {
-            let sealed = seal(sealer, &packets)?;
+            // No packet can be opened twice, so all of a round are sealed beforehand.
+            let sealed = (0..self.sets())
+                .map(|_| seal(sealer, &packets))
+                .collect::<Result<Vec<_>, _>>()?;
             path.push(self.round(opener, &sealed, INSIDE, OUTSIDE)?);
-            cipher.push(self.open_alone(opener, &keys, &sealed)?);
+            cipher.push(self.open_alone(opener, &keys, &packets)?);
         }
         opener.check()?;
         Ok(Figures {
@@ -247,24 +250,22 @@ impl Case<'_> {
         })
     }
 
-    /// The whole path over `packets`; ns a packet.
+    /// How often a round goes through the frames.
+    fn sets(&self) -> usize {
+        (self.batches() * BATCH).div_ceil(self.frames)
+    }
+
+    /// The whole path over sets of packets; ns a packet.
     fn round(
         &self,
         world: &mut World,
-        packets: &[Vec<u8>],
+        sets: &[Vec<Vec<u8>>],
         output: hawser_api::PortId,
         input: hawser_api::PortId,
     ) -> anyhow::Result<f64> {
         let mut spent = Duration::ZERO;
         let mut count = 0;
-        let once = output == INSIDE;
-        let batches = if once {
-            self.frames / BATCH
-        } else {
-            self.batches()
-        };
-        let mut done = 0;
-        while done < batches {
+        for packets in sets {
             // All frames are filled before the first is timed: with many of them the early ones
             // have left the caches by then, as they have after a NIC wrote them.
             let mut frames: Vec<Frame> = packets
@@ -277,10 +278,9 @@ impl Case<'_> {
                 world.run(input, batch);
                 spent += begun.elapsed();
                 count += BATCH;
-                done += 1;
-                let sent = std::mem::take(world.sent(output));
+                let sent = world.sent(output);
                 anyhow::ensure!(sent.len() == BATCH, "{} of a batch came out", sent.len());
-                world.pipeline.pool().give_all(sent);
+                world.take_back(output);
             }
         }
         Ok(spent.as_nanos() as f64 / count as f64)
@@ -354,54 +354,52 @@ impl Case<'_> {
         Ok(spent.as_nanos() as f64 / count as f64)
     }
 
-    /// As [`Case::seal_alone`]; the packets are not authentic, which costs the same but for
-    /// wiping them, so they are sealed first.
+    /// As [`Case::seal_alone`]; the packets are sealed first, which is not timed.
     fn open_alone(
         &self,
         world: &mut World,
-        keys: &[OpeningKey],
+        (sealing, opening): &(Vec<SealingKey>, Vec<OpeningKey>),
         packets: &[Vec<u8>],
     ) -> anyhow::Result<f64> {
-        let sealing = self.sealing_keys()?;
         let mut spent = Duration::ZERO;
         let mut count = 0;
-        let lengths: Vec<usize> = packets.iter().map(|p| p.len() - 34).collect();
-        let mut frames = Vec::with_capacity(self.frames);
-        for length in lengths {
-            frames.push(world.frame(&vec![0x5a; length])?);
-        }
-        let per_key = BATCH.div_ceil(keys.len().min(BATCH));
-        let mut sequences = Vec::with_capacity(BATCH);
-        for batch in frames.chunks_mut(BATCH) {
-            let mut seal = SealBatch::new();
-            for (k, group) in batch.chunks_mut(per_key).enumerate() {
-                let key = &sealing[k % keys.len()];
-                let mut block = key
-                    .reserve(group.len() as u32)
-                    .context("sequence numbers")?;
-                for frame in group {
-                    let sequence = block.next().context("sequence numbers")?;
-                    sequences.push(sequence.value());
-                    seal.push(key, sequence, frame.bytes_mut());
+        let per_key = BATCH.div_ceil(opening.len().min(BATCH));
+        let mut sequences = Vec::with_capacity(self.frames);
+        for _ in 0..self.sets() {
+            let mut frames = self.esp_frames(world, packets)?;
+            sequences.clear();
+            for batch in frames.chunks_mut(BATCH) {
+                let mut seal = SealBatch::new();
+                for (k, group) in batch.chunks_mut(per_key).enumerate() {
+                    let key = &sealing[k % sealing.len()];
+                    let mut block = key
+                        .reserve(group.len() as u32)
+                        .context("sequence numbers")?;
+                    for frame in group {
+                        let sequence = block.next().context("sequence numbers")?;
+                        sequences.push(sequence.value());
+                        seal.push(key, sequence, frame.bytes_mut());
+                    }
                 }
+                seal.seal();
             }
-            seal.seal();
-        }
-        for (batch, sequences) in frames.chunks_mut(BATCH).zip(sequences.chunks(BATCH)) {
-            let begun = Instant::now();
-            let mut open = OpenBatch::new();
-            for (k, (frame, &sequence)) in batch.iter_mut().zip(sequences).enumerate() {
-                open.push(&keys[k / per_key % keys.len()], sequence, frame.bytes_mut());
+            for (batch, sequences) in frames.chunks_mut(BATCH).zip(sequences.chunks(BATCH)) {
+                let begun = Instant::now();
+                let mut open = OpenBatch::new();
+                for (k, (frame, &sequence)) in batch.iter_mut().zip(sequences).enumerate() {
+                    let key = &opening[k / per_key % opening.len()];
+                    open.push(key, sequence, frame.bytes_mut());
+                }
+                let verdicts = open.open();
+                spent += begun.elapsed();
+                count += batch.len();
+                anyhow::ensure!(
+                    (0..batch.len()).all(|i| verdicts.get(i).is_some()),
+                    "authentic"
+                );
             }
-            let verdicts = open.open();
-            spent += begun.elapsed();
-            count += batch.len();
-            anyhow::ensure!(
-                (0..batch.len()).all(|i| verdicts.get(i).is_some()),
-                "authentic"
-            );
+            world.pipeline.pool().give_all(frames);
         }
-        world.pipeline.pool().give_all(frames);
         Ok(spent.as_nanos() as f64 / count as f64)
     }
 
@@ -422,9 +420,13 @@ fn seal(world: &mut World, packets: &[Vec<u8>]) -> anyhow::Result<Vec<Vec<u8>>> 
             .map(|bytes| world.frame(bytes))
             .collect::<Result<_, _>>()?;
         world.run(INSIDE, frames.into_iter());
-        let sent = std::mem::take(world.sent(OUTSIDE));
-        sealed.extend(sent.iter().map(|frame| frame.bytes().to_vec()));
-        world.pipeline.pool().give_all(sent);
+        sealed.extend(
+            world
+                .sent(OUTSIDE)
+                .iter()
+                .map(|frame| frame.bytes().to_vec()),
+        );
+        world.take_back(OUTSIDE);
     }
     Ok(sealed)
 }

@@ -67,13 +67,8 @@ impl<'a> SealBatch<'a> {
     /// Writes sequence number, IV, ciphertext and ICV of every packet.
     pub fn seal(mut self) {
         let mut start = 0;
-        while let Some(&key) = self.keys.get(start) {
-            let run = self.keys[start..]
-                .iter()
-                .take_while(|k| core::ptr::eq(**k, key))
-                .count();
-            key.seal_run(&mut self.packets[start..start + run]);
-            start += run;
+        while start < self.keys.len() {
+            start += SealingKey::seal_run(&self.keys[start..], &mut self.packets[start..]);
         }
     }
 }
@@ -135,16 +130,18 @@ impl<'a> OpenBatch<'a> {
     pub fn open(mut self) -> Verdicts {
         let mut authentic = 0;
         let mut start = 0;
-        while let Some(&key) = self.keys.get(start) {
-            if self.malformed >> start & 1 == 1 {
+        while start < self.keys.len() {
+            // Up to the next malformed packet.
+            let good = (self.malformed >> start).trailing_zeros() as usize;
+            let end = self.keys.len().min(start + good);
+            if start == end {
                 start += 1;
                 continue;
             }
-            let same =
-                |i: &usize| core::ptr::eq(self.keys[*i], key) && self.malformed >> i & 1 == 0;
-            let end = start + (start..self.keys.len()).take_while(same).count();
-            authentic |= key.open_run(&mut self.packets[start..end]) << start;
-            start = end;
+            let (keys, packets) = (&self.keys[start..end], &mut self.packets[start..end]);
+            let (run, verdicts) = OpeningKey::open_run(keys, packets);
+            authentic |= verdicts << start;
+            start += run;
         }
         let mut sequences = ArrayVec::new();
         sequences.extend(self.packets.iter().map(|packet| packet.sequence));

@@ -32,12 +32,12 @@ pub enum KeyError {
 /// The outbound key of a security association: seals packets, and hands out the sequence
 /// numbers to seal them with. Shared by all workers.
 pub struct SealingKey {
-    pub(crate) cipher: Sealer,
+    cipher: Sealer,
     suite: Suite,
     counter: Counter,
 }
 
-pub(crate) enum Sealer {
+enum Sealer {
     Gcm(GcmKey),
     Cbc(Box<CbcSealer>),
 }
@@ -110,12 +110,28 @@ impl SealingKey {
         self.counter.owner()
     }
 
-    /// Seals packets of this key, whose lengths were checked.
+    /// Seals the first packets of a batch, each with the key at its place, as many as can go
+    /// together, and says how many that were. Their lengths were checked.
     #[inline]
-    pub(crate) fn seal_run(&self, packets: &mut [Packet<'_>]) {
+    pub(crate) fn seal_run(keys: &[&Self], packets: &mut [Packet<'_>]) -> usize {
+        match &keys[0].cipher {
+            Sealer::Gcm(_) => GcmKey::seal(keys.iter().map(|key| key.gcm()), packets),
+            Sealer::Cbc(key) => {
+                let run = keys
+                    .iter()
+                    .take_while(|k| core::ptr::eq(**k, keys[0]))
+                    .count();
+                key.seal(&mut packets[..run]);
+                run
+            }
+        }
+    }
+
+    #[inline]
+    fn gcm(&self) -> Option<&GcmKey> {
         match &self.cipher {
-            Sealer::Gcm(key) => key.seal(packets),
-            Sealer::Cbc(key) => key.seal(packets),
+            Sealer::Gcm(key) => Some(key),
+            Sealer::Cbc(_) => None,
         }
     }
 }
@@ -160,13 +176,28 @@ impl OpeningKey {
         self.suite
     }
 
-    /// Opens packets of this key, whose lengths were checked. Bit `i` of the answer says that
-    /// packet `i` is authentic; the payload of every other packet is zeroed.
+    /// Opens the first packets of a batch, each with the key at its place, as many as can go
+    /// together, and says how many that were. Bit `i` of the second value says that packet `i`
+    /// is authentic; the payload of every other packet is zeroed. Lengths were checked.
     #[inline]
-    pub(crate) fn open_run(&self, packets: &mut [Packet<'_>]) -> u64 {
+    pub(crate) fn open_run(keys: &[&Self], packets: &mut [Packet<'_>]) -> (usize, u64) {
+        match &keys[0].cipher {
+            Opener::Gcm(_) => GcmKey::open(keys.iter().map(|key| key.gcm()), packets),
+            Opener::Cbc(key) => {
+                let run = keys
+                    .iter()
+                    .take_while(|k| core::ptr::eq(**k, keys[0]))
+                    .count();
+                (run, key.open(&mut packets[..run]))
+            }
+        }
+    }
+
+    #[inline]
+    fn gcm(&self) -> Option<&GcmKey> {
         match &self.cipher {
-            Opener::Gcm(key) => key.open(packets),
-            Opener::Cbc(key) => key.open(packets),
+            Opener::Gcm(key) => Some(key),
+            Opener::Cbc(_) => None,
         }
     }
 }

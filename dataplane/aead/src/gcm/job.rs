@@ -30,7 +30,8 @@ static COUNTERS: [Block; COUNTERS_LEN] = {
 
 /// A packet, taken apart.
 #[derive(Clone, Copy)]
-pub(super) struct Job<S: Simd> {
+pub(super) struct Job<'k, S: Simd> {
+    pub(super) key: &'k Key,
     /// First byte of the encrypted part.
     pub(super) data: *mut u8,
     /// Bytes of the encrypted part. 16 bytes of tag follow, and 16 of header go before.
@@ -43,10 +44,10 @@ pub(super) struct Job<S: Simd> {
     pub(super) lengths: __m128i,
 }
 
-impl<S: Simd> Job<S> {
+impl<'k, S: Simd> Job<'k, S> {
     /// A packet to be sealed; writes its sequence number and IV.
     #[inline(always)]
-    pub(super) fn seal(s: S, key: &Key, packet: &mut Packet<'_>) -> Self {
+    pub(super) fn seal(s: S, key: &'k Key, packet: &mut Packet<'_>) -> Self {
         let iv = packet.sequence.to_be_bytes();
         packet.write_sequence();
         packet.bytes[HEADER..HEADER + IV].copy_from_slice(&iv);
@@ -55,7 +56,7 @@ impl<S: Simd> Job<S> {
 
     /// A packet to be opened.
     #[inline(always)]
-    pub(super) fn open(s: S, key: &Key, packet: &mut Packet<'_>) -> Self {
+    pub(super) fn open(s: S, key: &'k Key, packet: &mut Packet<'_>) -> Self {
         let iv = packet.bytes[HEADER..HEADER + IV]
             .try_into()
             .expect("8 bytes");
@@ -65,7 +66,7 @@ impl<S: Simd> Job<S> {
     /// All in registers: a nonce put together in memory and read back as a vector at once
     /// would wait for the stores (25 ns on some processors).
     #[inline(always)]
-    fn new(s: S, key: &Key, packet: &mut Packet<'_>, iv: [u8; IV]) -> Self {
+    fn new(s: S, key: &'k Key, packet: &mut Packet<'_>, iv: [u8; IV]) -> Self {
         let len = packet.bytes.len() - HEADER - IV - TAG;
         let spi = u32::from_be_bytes(packet.bytes[..4].try_into().expect("4 bytes"));
         let (spi, sequence) = (u64::from(spi), packet.sequence);
@@ -94,6 +95,7 @@ impl<S: Simd> Job<S> {
             )
         };
         Self {
+            key,
             // SAFETY: the packet is at least header, IV and tag long.
             data: unsafe { packet.bytes.as_mut_ptr().add(HEADER + IV) },
             len,
@@ -216,13 +218,13 @@ impl<S: Simd> Job<S> {
 
     /// The powers, and their sums, for a vector whose first block has the power at `index`.
     #[inline(always)]
-    pub(super) fn powers(s: S, key: &Key, index: usize) -> (S::V, S::V) {
+    pub(super) fn powers(&self, s: S, index: usize) -> (S::V, S::V) {
         debug_assert!(index < POWERS);
         // SAFETY: a vector that starts at any power ends within the table.
         unsafe {
             (
-                s.load(key.powers.as_ptr().add(index).cast()),
-                s.load(key.sums.as_ptr().add(index).cast()),
+                s.load(self.key.powers.as_ptr().add(index).cast()),
+                s.load(self.key.sums.as_ptr().add(index).cast()),
             )
         }
     }
@@ -247,28 +249,40 @@ pub(super) fn equal(a: __m128i, b: __m128i) -> bool {
     unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) == 0xffff }
 }
 
+/// Which of `pieces` pieces of work come after round `round`, so that they are spread evenly
+/// over the `rounds - 1` rounds before the last.
+///
+/// Asked this way round, each piece stands in the code once; asking of every piece whether it
+/// is its turn would stand there once a round, and double the time to compile.
+#[inline(always)]
+pub(super) const fn share(pieces: usize, round: usize, rounds: usize) -> core::ops::Range<usize> {
+    ((round - 1) * pieces).div_ceil(rounds - 1)..(round * pieces).div_ceil(rounds - 1)
+}
+
 /// Encrypts the counter blocks in the array `$x` (first round key already added), and runs
-/// `$between` after each round but the last, `$round` being its number from 1. What `$between`
-/// does to the hash sum `$sum` is kept in its place between the rounds.
+/// `$between` after each round but the last, `$round` being its number from 1. `$round_key` is
+/// the key of round `$round` for state `$i`. What `$between` does to the hash sum `$sum` is
+/// kept in its place between the rounds.
 ///
 /// A macro, as the rounds must be unrolled for the states to stay in registers, and a closure
 /// could not borrow what the code around it needs.
 macro_rules! rounds {
-    ($s:ident, $key:ident, $rounds:ident, $x:ident, $sum:expr, $round:ident => $between:expr) => {
-        rounds!(@ $s, $key, $rounds, $x, $sum, $round => $between; 1 2 3 4 5 6 7 8 9 10 11 12 13);
-        let round_key = $s.splat_from(&$key.round_keys[$rounds]);
-        for state in &mut $x {
-            *state = $s.aes_last(*state, round_key);
+    ($s:ident, $rounds:ident, $x:ident, $sum:expr, |$i:ident, $round:ident| $round_key:expr,
+     $between:expr) => {
+        rounds!(@ $s, $rounds, $x, $sum, $i, $round, $round_key, $between;
+                1 2 3 4 5 6 7 8 9 10 11 12 13);
+        let $round: usize = $rounds;
+        for $i in 0..$x.len() {
+            $x[$i] = $s.aes_last($x[$i], $round_key);
         }
     };
-    (@ $s:ident, $key:ident, $rounds:ident, $x:ident, $sum:expr, $round:ident => $between:expr;
-     $($number:literal)*) => {
+    (@ $s:ident, $rounds:ident, $x:ident, $sum:expr, $i:ident, $round:ident, $round_key:expr,
+     $between:expr; $($number:literal)*) => {
         $(
             if $number < $rounds {
                 let $round: usize = $number;
-                let round_key = $s.splat_from(&$key.round_keys[$round]);
-                for state in &mut $x {
-                    *state = $s.aes(*state, round_key);
+                for $i in 0..$x.len() {
+                    $x[$i] = $s.aes($x[$i], $round_key);
                 }
                 $between
                 $s.pin(&mut $x, $sum.parts());

@@ -1,5 +1,5 @@
-//! Short packets of one key in teams: as many packets as a vector has lanes, all of the same
-//! number of vectors.
+//! Short packets in teams: as many packets as a vector has lanes, all of the same number of
+//! vectors. Each may have its own key, as with many tunnels few packets of a batch share one.
 //!
 //! What a packet needs besides its data (the encrypted tag counter, the reduction of its hash,
 //! adding up the lanes) then happens once for the team, a packet to a lane. And there is enough
@@ -9,10 +9,11 @@
 use super::Packet;
 use super::expand::{Key, POWERS};
 use super::ghash::{Sum, polynomial};
-use super::job::{Job, equal, rounds};
+use super::job::{Job, equal, rounds, share};
 use super::simd::Simd;
 
-/// Longest packet, in vectors, that any rung puts into a team ([`Simd::TEAM`]).
+/// Longest packet, in vectors, that goes into a team. Two packets of 4 vectors each have 9 AES
+/// states, which with the hash sums fills the 16 registers.
 pub(super) const MOST: usize = 4;
 
 /// Seals the packets at `indices`, which make whole teams and have `U` vectors of data each.
@@ -20,30 +21,40 @@ pub(super) const MOST: usize = 4;
 #[inline(always)]
 pub(super) fn seal<S: Simd, const R: usize, const U: usize, const N: usize>(
     s: S,
-    key: &Key,
+    keys: &[&Key],
     packets: &mut [Packet<'_>],
     indices: &[u8],
 ) {
     let (first, rest) = indices.split_at(S::LANES);
-    let mut team = seal_jobs(s, key, packets, first);
+    let mut team = seal_jobs(s, keys, packets, first);
     let mut hash = Hash::start(s);
     let mut x = states::<S, U, N>(s, &team);
-    rounds!(s, key, R, x, hash.sum, round => {
-        let _ = round;
-    });
+    rounds!(
+        s,
+        R,
+        x,
+        hash.sum,
+        |i, round| round_key::<S, U, N>(s, &team, i, round),
+        {}
+    );
     apply::<S, U, N>(s, &team, &x);
     let mut pad = x[N - 1];
 
     for following in rest.chunks_exact(S::LANES) {
-        let following = seal_jobs(s, key, packets, following);
+        let following = seal_jobs(s, keys, packets, following);
         let mut x = states::<S, U, N>(s, &following);
-        rounds!(s, key, R, x, hash.sum, round => {
-            for i in 0..Hash::<S>::pieces(U) {
-                if round == 1 + i * (R - 1) / Hash::<S>::pieces(U) {
-                    hash.piece::<U>(s, key, &team, i);
+        rounds!(
+            s,
+            R,
+            x,
+            hash.sum,
+            |i, round| round_key::<S, U, N>(s, &following, i, round),
+            {
+                for i in share(Hash::<S>::pieces(U), round, R) {
+                    hash.piece::<U>(s, &team, i);
                 }
             }
-        });
+        );
         apply::<S, U, N>(s, &following, &x);
         write_tags(s, &team, hash.finish(s, pad));
         hash = Hash::start(s);
@@ -51,7 +62,7 @@ pub(super) fn seal<S: Simd, const R: usize, const U: usize, const N: usize>(
     }
 
     for i in 0..Hash::<S>::pieces(U) {
-        hash.piece::<U>(s, key, &team, i);
+        hash.piece::<U>(s, &team, i);
     }
     write_tags(s, &team, hash.finish(s, pad));
 }
@@ -61,29 +72,31 @@ pub(super) fn seal<S: Simd, const R: usize, const U: usize, const N: usize>(
 #[inline(always)]
 pub(super) fn open<S: Simd, const R: usize, const U: usize, const N: usize>(
     s: S,
-    key: &Key,
+    keys: &[&Key],
     packets: &mut [Packet<'_>],
     indices: &[u8],
 ) -> u64 {
     let mut authentic = 0;
     for indices in indices.chunks_exact(S::LANES) {
-        let mut team = [Job::open(s, key, &mut packets[usize::from(indices[0])]); 4];
-        for i in 1..S::LANES {
-            team[i] = Job::open(s, key, &mut packets[usize::from(indices[i])]);
-        }
+        let team = open_jobs(s, keys, packets, indices);
         let mut tags = [team[0].tag(); 4];
         for i in 1..S::LANES {
             tags[i] = team[i].tag();
         }
         let mut hash = Hash::start(s);
         let mut x = states::<S, U, N>(s, &team);
-        rounds!(s, key, R, x, hash.sum, round => {
-            for i in 0..Hash::<S>::pieces(U) {
-                if round == 1 + i * (R - 1) / Hash::<S>::pieces(U) {
-                    hash.piece::<U>(s, key, &team, i);
+        rounds!(
+            s,
+            R,
+            x,
+            hash.sum,
+            |i, round| round_key::<S, U, N>(s, &team, i, round),
+            {
+                for i in share(Hash::<S>::pieces(U), round, R) {
+                    hash.piece::<U>(s, &team, i);
                 }
             }
-        });
+        );
         apply::<S, U, N>(s, &team, &x);
         let computed = hash.finish(s, x[N - 1]);
         for i in 0..S::LANES {
@@ -99,17 +112,63 @@ pub(super) fn open<S: Simd, const R: usize, const U: usize, const N: usize>(
 
 /// The first `LANES` of the array are the team.
 #[inline(always)]
-fn seal_jobs<S: Simd>(s: S, key: &Key, packets: &mut [Packet<'_>], indices: &[u8]) -> [Job<S>; 4] {
-    let mut team = [Job::seal(s, key, &mut packets[usize::from(indices[0])]); 4];
+fn seal_jobs<'k, S: Simd>(
+    s: S,
+    keys: &[&'k Key],
+    packets: &mut [Packet<'_>],
+    indices: &[u8],
+) -> [Job<'k, S>; 4] {
+    let first = usize::from(indices[0]);
+    let mut team = [Job::seal(s, keys[first], &mut packets[first]); 4];
     for i in 1..S::LANES {
-        team[i] = Job::seal(s, key, &mut packets[usize::from(indices[i])]);
+        let index = usize::from(indices[i]);
+        team[i] = Job::seal(s, keys[index], &mut packets[index]);
     }
     team
 }
 
+/// As [`seal_jobs`], for opening.
+#[inline(always)]
+fn open_jobs<'k, S: Simd>(
+    s: S,
+    keys: &[&'k Key],
+    packets: &mut [Packet<'_>],
+    indices: &[u8],
+) -> [Job<'k, S>; 4] {
+    let first = usize::from(indices[0]);
+    let mut team = [Job::open(s, keys[first], &mut packets[first]); 4];
+    for i in 1..S::LANES {
+        let index = usize::from(indices[i]);
+        team[i] = Job::open(s, keys[index], &mut packets[index]);
+    }
+    team
+}
+
+/// The key of round `round` for state `i`: its packet's in every lane, and for the last state,
+/// which has a tag counter of each packet, each packet's in its lane.
+#[inline(always)]
+fn round_key<S: Simd, const U: usize, const N: usize>(
+    s: S,
+    team: &[Job<'_, S>; 4],
+    i: usize,
+    round: usize,
+) -> S::V {
+    if i + 1 < N {
+        s.splat_from(&team[i / U].key.round_keys[round])
+    } else {
+        let [a, b, c, d] = team;
+        s.gather_from([
+            &a.key.round_keys[round],
+            &b.key.round_keys[round],
+            &c.key.round_keys[round],
+            &d.key.round_keys[round],
+        ])
+    }
+}
+
 /// Counter blocks of every packet of the team, and at last those of the tags, one to a lane.
 #[inline(always)]
-fn states<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<S>; 4]) -> [S::V; N] {
+fn states<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<'_, S>; 4]) -> [S::V; N] {
     let mut tag_counters = [s.lane(team[0].tag_counter(s), 0); 4];
     for i in 1..S::LANES {
         tag_counters[i] = s.lane(team[i].tag_counter(s), 0);
@@ -122,7 +181,7 @@ fn states<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<S>; 4]) -> 
 }
 
 #[inline(always)]
-fn apply<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<S>; 4], x: &[S::V; N]) {
+fn apply<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<'_, S>; 4], x: &[S::V; N]) {
     for i in 0..U * S::LANES {
         if i % U + 1 == U {
             team[i / U].apply_last(s, x[i]);
@@ -133,7 +192,7 @@ fn apply<S: Simd, const U: usize, const N: usize>(s: S, team: &[Job<S>; 4], x: &
 }
 
 #[inline(always)]
-fn write_tags<S: Simd>(s: S, team: &[Job<S>; 4], tags: S::V) {
+fn write_tags<S: Simd>(s: S, team: &[Job<'_, S>; 4], tags: S::V) {
     for (i, job) in team[..S::LANES].iter().enumerate() {
         job.write_tag(s.lane(tags, i));
     }
@@ -163,7 +222,7 @@ impl<S: Simd> Hash<S> {
     }
 
     #[inline(always)]
-    fn piece<const U: usize>(&mut self, s: S, key: &Key, team: &[Job<S>; 4], i: usize) {
+    fn piece<const U: usize>(&mut self, s: S, team: &[Job<'_, S>; 4], i: usize) {
         let (packet, vector) = (i / (U + 1), i % (U + 1));
         let job = &team[packet];
         if vector < U {
@@ -172,10 +231,10 @@ impl<S: Simd> Hash<S> {
             } else {
                 job.load(s, vector)
             };
-            let (powers, sums) = Job::powers(s, key, job.power(0) + vector * S::LANES);
+            let (powers, sums) = job.powers(s, job.power(0) + vector * S::LANES);
             self.sum.add(s, s.reverse(data), powers, sums);
         } else {
-            self.ends(s, key, job);
+            self.ends(s, job);
             self.done[packet] = self.sum;
             self.sum = Sum::zero(s);
         }
@@ -183,10 +242,10 @@ impl<S: Simd> Hash<S> {
 
     /// AAD and length block, which stand before and after the data.
     #[inline(always)]
-    fn ends(&mut self, s: S, key: &Key, job: &Job<S>) {
+    fn ends(&mut self, s: S, job: &Job<'_, S>) {
         let (first, last) = (job.aad_power(), POWERS - 1);
         let (aad, lengths) = (s.first(job.aad), s.first(job.lengths));
-        let (powers, sums) = (&key.powers, &key.sums);
+        let (powers, sums) = (&job.key.powers, &job.key.sums);
         if S::LANES == 1 {
             self.sum.add(
                 s,

@@ -1,94 +1,120 @@
 //! The rungs with vector AES: which instructions they enable, and in which order the packets
-//! of one key are worked on.
+//! of a batch are worked on.
 
 use arrayvec::ArrayVec;
 
 use super::expand::Key;
 use super::job::Job;
-use super::simd::{Simd, Xmm, Ymm, Zmm};
+use super::simd::{Simd, Xmm, Ymm};
 use super::{HEADER, IV, Packet, TAG};
 use super::{long, short};
 use crate::BATCH;
+use crate::rung::Rung;
 
-/// AES-NI and PCLMULQDQ.
-pub(crate) struct AesNi(Box<Key>);
+/// Whether this processor has the instructions of `rung`, which must be one of those here.
+pub(super) fn is_available(rung: Rung) -> bool {
+    match rung {
+        Rung::Portable => false,
+        Rung::AesNi => Xmm::is_available(),
+        Rung::Vaes => Ymm::is_available(),
+    }
+}
 
-/// VAES and VPCLMULQDQ, 256 bits wide.
-pub(crate) struct Vaes(Box<Key>);
+/// A key expanded for one of the rungs here.
+pub(crate) struct VectorKey {
+    kernel: Kernel,
+    key: Box<Key>,
+}
 
-/// VAES and VPCLMULQDQ, 512 bits wide.
-pub(crate) struct Avx512(Box<Key>);
+/// The code a key needs: packets whose keys need the same go through it together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kernel {
+    /// Never `Portable`, and available: seen to by [`VectorKey::new`].
+    rung: Rung,
+    /// AES-256.
+    long: bool,
+}
 
-macro_rules! rung {
-    ($name:ident, $simd:ident, $features:literal) => {
-        impl $name {
-            /// `None` if the processor lacks the instructions. `key` is 16 or 32 bytes,
-            /// `salt` 4.
-            pub(crate) fn new(key: &[u8], salt: &[u8], esn: bool) -> Option<Self> {
-                // SAFETY: asked right before.
-                $simd::is_available().then(|| Self(Key::new(unsafe { Xmm::new() }, key, salt, esn)))
-            }
+impl VectorKey {
+    /// `None` if the processor lacks the instructions of `rung`, or `rung` is not one of those
+    /// here. `key` is 16 or 32 bytes, `salt` 4.
+    pub(super) fn new(rung: Rung, key: &[u8], salt: &[u8], esn: bool) -> Option<Self> {
+        is_available(rung).then(|| Self {
+            kernel: Kernel {
+                rung,
+                long: key.len() == 32,
+            },
+            // SAFETY: every rung here includes what `Xmm` needs.
+            key: Key::new(unsafe { Xmm::new() }, key, salt, esn),
+        })
+    }
 
-            pub(crate) fn is_available() -> bool {
-                $simd::is_available()
-            }
+    #[inline]
+    pub(super) fn kernel(&self) -> Kernel {
+        self.kernel
+    }
 
-            #[inline]
-            pub(crate) fn seal(&self, packets: &mut [Packet<'_>]) {
-                #[target_feature(enable = $features)]
-                fn aes128(key: &Key, packets: &mut [Packet<'_>]) {
-                    // SAFETY: this function has the features.
-                    seal::<_, 10>(unsafe { $simd::new() }, key, packets);
-                }
-                #[target_feature(enable = $features)]
-                fn aes256(key: &Key, packets: &mut [Packet<'_>]) {
-                    // SAFETY: this function has the features.
-                    seal::<_, 14>(unsafe { $simd::new() }, key, packets);
-                }
-                // SAFETY: `new` made sure of the features.
-                unsafe {
-                    if self.0.long {
-                        aes256(&self.0, packets)
-                    } else {
-                        aes128(&self.0, packets)
-                    }
-                }
-            }
+    #[inline]
+    pub(super) fn expanded(&self) -> &Key {
+        &self.key
+    }
+}
 
-            #[inline]
-            pub(crate) fn open(&self, packets: &mut [Packet<'_>]) -> u64 {
-                #[target_feature(enable = $features)]
-                fn aes128(key: &Key, packets: &mut [Packet<'_>]) -> u64 {
-                    // SAFETY: this function has the features.
-                    open::<_, 10>(unsafe { $simd::new() }, key, packets)
-                }
-                #[target_feature(enable = $features)]
-                fn aes256(key: &Key, packets: &mut [Packet<'_>]) -> u64 {
-                    // SAFETY: this function has the features.
-                    open::<_, 14>(unsafe { $simd::new() }, key, packets)
-                }
-                // SAFETY: `new` made sure of the features.
-                unsafe {
-                    if self.0.long {
-                        aes256(&self.0, packets)
-                    } else {
-                        aes128(&self.0, packets)
-                    }
-                }
-            }
+/// The two entry points of a rung, for AES-128 and AES-256.
+macro_rules! entry_points {
+    ($seal:ident, $open:ident, $simd:ident, $features:literal) => {
+        #[target_feature(enable = $features)]
+        fn $seal<const R: usize>(keys: &[&Key], packets: &mut [Packet<'_>]) {
+            // SAFETY: this function has the features.
+            seal::<_, R>(unsafe { $simd::new() }, keys, packets);
+        }
+
+        #[target_feature(enable = $features)]
+        fn $open<const R: usize>(keys: &[&Key], packets: &mut [Packet<'_>]) -> u64 {
+            // SAFETY: this function has the features.
+            open::<_, R>(unsafe { $simd::new() }, keys, packets)
         }
     };
 }
 
-rung!(AesNi, Xmm, "avx,aes,pclmulqdq,bmi2");
-rung!(Vaes, Ymm, "avx2,aes,pclmulqdq,vaes,vpclmulqdq,bmi2");
-rung!(
-    Avx512,
-    Zmm,
-    "avx512f,avx512bw,avx512dq,avx512vl,avx2,aes,pclmulqdq,vaes,vpclmulqdq,bmi2"
+entry_points!(seal_aesni, open_aesni, Xmm, "avx,aes,pclmulqdq");
+entry_points!(
+    seal_vaes,
+    open_vaes,
+    Ymm,
+    "avx2,aes,pclmulqdq,vaes,vpclmulqdq"
 );
 
-/// The packets of a run by the number of vectors of data they have: indices into the run.
+impl Kernel {
+    /// Seals each packet with the key at its place; all keys are for this kernel.
+    pub(super) fn seal(self, keys: &[&Key], packets: &mut [Packet<'_>]) {
+        // SAFETY: a kernel exists only if its rung is available.
+        unsafe {
+            match (self.rung, self.long) {
+                (Rung::Vaes, false) => seal_vaes::<10>(keys, packets),
+                (Rung::Vaes, true) => seal_vaes::<14>(keys, packets),
+                (_, false) => seal_aesni::<10>(keys, packets),
+                (_, true) => seal_aesni::<14>(keys, packets),
+            }
+        }
+    }
+
+    /// Opens each packet with the key at its place; all keys are for this kernel. Bit `i` of
+    /// the answer says that packet `i` is authentic.
+    pub(super) fn open(self, keys: &[&Key], packets: &mut [Packet<'_>]) -> u64 {
+        // SAFETY: a kernel exists only if its rung is available.
+        unsafe {
+            match (self.rung, self.long) {
+                (Rung::Vaes, false) => open_vaes::<10>(keys, packets),
+                (Rung::Vaes, true) => open_vaes::<14>(keys, packets),
+                (_, false) => open_aesni::<10>(keys, packets),
+                (_, true) => open_aesni::<14>(keys, packets),
+            }
+        }
+    }
+}
+
+/// The packets of a batch by the number of vectors of data they have: indices into the batch.
 struct Plan {
     /// Packets with `i + 1` vectors, in whole teams.
     short: [ArrayVec<u8, BATCH>; short::MOST],
@@ -104,7 +130,7 @@ impl Plan {
         };
         for (i, packet) in packets.iter().enumerate() {
             let vectors = (packet.bytes.len() - HEADER - IV - TAG).div_ceil(S::BYTES);
-            if (1..=S::TEAM).contains(&vectors) {
+            if S::TEAMS && (1..=short::MOST).contains(&vectors) {
                 plan.short[vectors - 1].push(i as u8);
             } else {
                 plan.long.push(i as u8);
@@ -122,50 +148,51 @@ impl Plan {
 }
 
 /// Runs `$body` for each class of short packets, with their indices, their number of vectors
-/// and the number of AES states of a team.
+/// and the number of AES states of a team of two.
 macro_rules! each_class {
-    ($simd:ident, $plan:ident, |$indices:ident, $vectors:ident, $states:ident| $body:expr) => {{
-        each_class!(@ $plan, $indices, $vectors, $states, $body, $simd::LANES == 1; 1 2, 2 3, 3 4, 4 5);
-        each_class!(@ $plan, $indices, $vectors, $states, $body, $simd::LANES == 2; 1 3, 2 5, 3 7, 4 9);
-        each_class!(@ $plan, $indices, $vectors, $states, $body, $simd::LANES == 4; 1 5, 2 9);
-    }};
-    (@ $plan:ident, $indices:ident, $vectors:ident, $states:ident, $body:expr, $lanes:expr;
+    ($plan:ident, |$indices:ident, $vectors:ident, $states:ident| $body:expr) => {
+        each_class!(@ $plan, $indices, $vectors, $states, $body; 1 3, 2 5, 3 7, 4 9);
+    };
+    (@ $plan:ident, $indices:ident, $vectors:ident, $states:ident, $body:expr;
      $($u:literal $n:literal),*) => {
-        if $lanes {
-            $(
-                let $indices = &$plan.short[$u - 1];
-                if !$indices.is_empty() {
-                    const $vectors: usize = $u;
-                    const $states: usize = $n;
-                    $body
-                }
-            )*
-        }
+        $(
+            let $indices = &$plan.short[$u - 1];
+            if !$indices.is_empty() {
+                const $vectors: usize = $u;
+                const $states: usize = $n;
+                $body
+            }
+        )*
     };
 }
 
 #[inline(always)]
-fn seal<S: Simd, const R: usize>(s: S, key: &Key, packets: &mut [Packet<'_>]) {
+fn seal<S: Simd, const R: usize>(s: S, keys: &[&Key], packets: &mut [Packet<'_>]) {
     let plan = Plan::new::<S>(packets);
     for &i in &plan.long {
-        let job = Job::seal(s, key, &mut packets[usize::from(i)]);
-        long::seal::<S, R>(s, key, &job);
+        let i = usize::from(i);
+        long::seal::<S, R>(s, &Job::seal(s, keys[i], &mut packets[i]));
     }
-    each_class!(S, plan, |indices, VECTORS, STATES| {
-        short::seal::<S, R, VECTORS, STATES>(s, key, packets, indices);
-    });
+    if S::TEAMS {
+        each_class!(plan, |indices, VECTORS, STATES| {
+            short::seal::<S, R, VECTORS, STATES>(s, keys, packets, indices);
+        });
+    }
 }
 
 #[inline(always)]
-fn open<S: Simd, const R: usize>(s: S, key: &Key, packets: &mut [Packet<'_>]) -> u64 {
+fn open<S: Simd, const R: usize>(s: S, keys: &[&Key], packets: &mut [Packet<'_>]) -> u64 {
     let plan = Plan::new::<S>(packets);
     let mut authentic = 0;
     for &i in &plan.long {
-        let job = Job::open(s, key, &mut packets[usize::from(i)]);
-        authentic |= u64::from(long::open::<S, R>(s, key, &job)) << i;
+        let i = usize::from(i);
+        let job = Job::open(s, keys[i], &mut packets[i]);
+        authentic |= u64::from(long::open::<S, R>(s, &job)) << i;
     }
-    each_class!(S, plan, |indices, VECTORS, STATES| {
-        authentic |= short::open::<S, R, VECTORS, STATES>(s, key, packets, indices);
-    });
+    if S::TEAMS {
+        each_class!(plan, |indices, VECTORS, STATES| {
+            authentic |= short::open::<S, R, VECTORS, STATES>(s, keys, packets, indices);
+        });
+    }
     authentic
 }

@@ -10,13 +10,11 @@
 
 mod xmm;
 mod ymm;
-mod zmm;
 
 use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi8, _mm_setzero_si128};
 
 pub(super) use xmm::Xmm;
 pub(super) use ymm::Ymm;
-pub(super) use zmm::Zmm;
 
 /// One AES block in memory.
 #[repr(C, align(16))]
@@ -45,9 +43,9 @@ pub(super) trait Simd: Copy {
     const LANES: usize;
     /// Bytes in a vector.
     const BYTES: usize = 16 * Self::LANES;
-    /// Longest packet, in vectors, that goes into a team of [`LANES`](Self::LANES) packets:
-    /// its AES states and hash sums must find room in the registers.
-    const TEAM: usize;
+    /// Whether short packets go in teams of [`LANES`](Self::LANES). With one lane there is
+    /// nothing to share. A constant of its own, so that code for teams is not even compiled.
+    const TEAMS: bool;
 
     fn zero(self) -> Self::V;
     fn xor(self, a: Self::V, b: Self::V) -> Self::V;
@@ -112,6 +110,20 @@ pub(super) trait Simd: Copy {
                 _mm_loadu_si128(a.as_ptr().cast()),
                 _mm_loadu_si128(b.as_ptr().cast()),
             )
+        }
+    }
+
+    /// As [`gather`](Self::gather), from memory.
+    #[inline(always)]
+    fn gather_from(self, [a, b, c, d]: [&Block; 4]) -> Self::V {
+        // SAFETY: a block is 16 readable bytes.
+        unsafe {
+            self.gather([
+                _mm_loadu_si128(a.as_ptr().cast()),
+                _mm_loadu_si128(b.as_ptr().cast()),
+                _mm_loadu_si128(c.as_ptr().cast()),
+                _mm_loadu_si128(d.as_ptr().cast()),
+            ])
         }
     }
 

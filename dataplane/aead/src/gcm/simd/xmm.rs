@@ -35,7 +35,7 @@ pin!(pin_xmm, __m128i, xmm_reg, "avx");
 impl Simd for Xmm {
     type V = __m128i;
     const LANES: usize = 1;
-    const TEAM: usize = 4;
+    const TEAMS: bool = false;
 
     #[inline(always)]
     fn zero(self) -> __m128i {

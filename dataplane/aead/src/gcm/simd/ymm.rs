@@ -39,7 +39,7 @@ pin!(pin_ymm, __m256i, ymm_reg, "avx2");
 impl Simd for Ymm {
     type V = __m256i;
     const LANES: usize = 2;
-    const TEAM: usize = 4;
+    const TEAMS: bool = true;
 
     #[inline(always)]
     fn zero(self) -> __m256i {
