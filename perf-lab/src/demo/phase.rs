@@ -35,7 +35,7 @@ const ABOVE_CEILING: f64 = 1.2;
 const BELOW_CEILING: f64 = 0.8;
 /// Of what all tunnels carried together, when nothing must be lost: the machine, and not a ceiling,
 /// may have been the limit there, and it is shared.
-const MODEST: f64 = 0.5;
+const MODEST: f64 = 0.4;
 /// Bytes that ESP tunnel mode adds at most with AES-GCM over IPv4: outer header 20, SPI and
 /// sequence number 8, IV 8, padding 3, trailer 2, ICV 16.
 const ESP_OVERHEAD: f64 = 57.0;

@@ -109,6 +109,7 @@ pub(super) fn resilience(findings: &mut Findings) -> Result<()> {
     let fewer = without_tunnel(&all, REMOVED).context("the tunnel to remove was not found")?;
     gateway.directory().write("hawser.toml", &fewer)?;
     gateway.command("reload", &[])?;
+    settled(&lab, usize::from(TUNNELS) - 1)?;
     let after = tunnels_of_flows(&lab)?;
     let removed = config::tunnel_name(REMOVED);
     let mut moved = 0;
@@ -132,6 +133,7 @@ pub(super) fn resilience(findings: &mut Findings) -> Result<()> {
     // And back: only the share of the one that returns moves.
     gateway.directory().write("hawser.toml", &all)?;
     gateway.command("reload", &[])?;
+    settled(&lab, usize::from(TUNNELS))?;
     let again = tunnels_of_flows(&lab)?;
     for (flow, tunnel) in &after {
         let now = &again[flow];
@@ -145,6 +147,17 @@ pub(super) fn resilience(findings: &mut Findings) -> Result<()> {
     findings.add(format!("{removed} put back: {returned} flows use it"));
     lab.must_work()?;
     lab.close()
+}
+
+/// Waits until gateway A has so many tunnels, all up, and its workers use them.
+fn settled(lab: &Lab, tunnels: usize) -> Result<()> {
+    let there = interrupt::wait_for(Duration::from_secs(10), || {
+        let status = lab.gateway(Side::A).status()?;
+        Ok(status.is_up() && status.tunnels().len() == tunnels)
+    })?;
+    ensure!(there, "not {tunnels} tunnels up\n{}", lab.logs());
+    // Workers take new tables in their housekeeping.
+    interrupt::sleep(Duration::from_millis(300))
 }
 
 /// The configuration without the section of a tunnel.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Findings, Lab, SHORT, pair_of};
 use crate::{
@@ -22,22 +22,30 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const MEMORY: u64 = 2 << 30;
 
 pub(super) fn scale(findings: &mut Findings) -> Result<()> {
-    let config = TopologyConfig {
-        tunnels: TUNNELS,
+    load(findings, TUNNELS, 0)?;
+    load(findings, 8, ROUTES)?;
+    load(findings, TUNNELS, ROUTES)
+}
+
+/// Starts a pair with tables of this size and sends traffic through it.
+fn load(findings: &mut Findings, tunnels: u32, routes: u32) -> Result<()> {
+    let topology = Topology::build(TopologyConfig {
+        tunnels,
         ..TopologyConfig::default()
-    };
-    let topology = Topology::build(config)?;
-    let mut spec = pair_of(vec![TunnelSpec::default(); TUNNELS as usize]);
-    let mut routes = String::with_capacity(16 * ROUTES as usize);
-    for index in 0..ROUTES {
-        let _ = writeln!(routes, "{}", prefix(index));
+    })?;
+    let mut spec = pair_of(vec![TunnelSpec::default(); tunnels as usize]);
+    let file = crate::config::Directory::create(&format!("{}-R", crate::netns::unique_prefix()))?;
+    if routes > 0 {
+        let mut text = String::with_capacity(16 * routes as usize);
+        for index in 0..routes {
+            let _ = writeln!(text, "{}", prefix(index));
+        }
+        let path = file.write("routes", &text)?;
+        spec.a.end = format!(
+            "\n[[route]]\nfile = \"{}\"\nvia = \"lab\"\n",
+            path.display()
+        );
     }
-    let file = crate::config::Directory::create(&crate::netns::unique_prefix())?;
-    let path = file.write("routes", &routes)?;
-    spec.a.end = format!(
-        "\n[[route]]\nfile = \"{}\"\nvia = \"lab\"\n",
-        path.display()
-    );
     let lab = Lab {
         pair: Pair::start(&topology, spec)?,
         topology,
@@ -45,8 +53,8 @@ pub(super) fn scale(findings: &mut Findings) -> Result<()> {
     let status = lab.gateway(Side::A).status()?;
     let started = lab.gateway(Side::A).started_in;
     findings.add(format!(
-        "{} SAs and {ROUTES} routes: up after {} ms, data plane set up in {} ms, memory {} MiB",
-        2 * TUNNELS,
+        "{} SAs and {routes} routes: up after {} ms, data plane set up in {} ms, memory {} MiB",
+        2 * tunnels,
         started.as_millis(),
         status.0["dataplane"]["setup_micros"].as_u64().unwrap_or(0) / 1000,
         status.memory_bytes() >> 20
@@ -59,13 +67,16 @@ pub(super) fn scale(findings: &mut Findings) -> Result<()> {
     );
     let loaded = status.0["routes"]["main"].as_u64().unwrap_or(0);
     ensure!(
-        loaded >= u64::from(ROUTES),
+        loaded >= u64::from(routes),
         "only {loaded} routes are there"
     );
     for family in [Family::V4, Family::V6] {
         let flows = flows(Side::A, family, Endpoints::Spread, 0, 512);
-        lab.exchange(Side::A, &flows, &Sizes::fixed(600), 5000, SHORT * 2)?
-            .must_be_perfect()?;
+        let report = lab.exchange(Side::A, &flows, &Sizes::fixed(600), 5000, SHORT * 2)?;
+        report.must_be_perfect().with_context(|| {
+            let [a, b] = [Side::A, Side::B].map(|s| lab.gateway(s).status().map(|s| s.drops()));
+            format!("dropped at A {a:?}, at B {b:?}\n{}", lab.logs())
+        })?;
     }
     lab.close()
 }
