@@ -1,6 +1,9 @@
 //! What the data plane's tables should be: a pure function of the configuration and of what the
 //! kernel says.
 
+mod hindrance;
+mod ports;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
@@ -8,10 +11,12 @@ use std::{
 };
 
 use hawser_api::{
-    GroupId, InboundSa, Member, NextHop, OutboundSa, PortId, Role, Selectors, Setup, Spi, TableId,
-    Tunnel, TunnelId,
+    GroupId, InboundSa, Member, NextHop, OutboundSa, PortId, Role, Selectors, Spi, TableId, Tunnel,
+    TunnelId,
 };
+pub use hindrance::Hindrance;
 use ipnet::IpNet;
+pub use ports::{Port, Ports};
 use tokio::time::Instant;
 
 use crate::{
@@ -87,130 +92,6 @@ impl SaSet {
             );
         }
         set
-    }
-}
-
-/// The interfaces that the data plane was set up with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ports(Vec<Port>);
-
-/// One of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// Its number.
-    pub id: PortId,
-    /// Its name.
-    pub name: String,
-    /// Its index in the kernel when it was set up.
-    pub ifindex: u32,
-    /// Its MTU when it was set up: frames were sized for it.
-    pub mtu: u32,
-    /// Which side it faces.
-    pub role: Role,
-}
-
-impl Ports {
-    /// The ports of a set-up.
-    #[must_use]
-    pub fn of(setup: &Setup) -> Self {
-        let ports = setup.ports.iter().zip(0..);
-        Self(
-            ports
-                .map(|(port, id)| Port {
-                    id: PortId(id),
-                    name: port.interface.clone(),
-                    ifindex: port.ifindex,
-                    mtu: port.mtu,
-                    role: port.role,
-                })
-                .collect(),
-        )
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Port> {
-        self.0.iter()
-    }
-
-    /// The port of this name.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Option<&Port> {
-        self.0.iter().find(|p| p.name == name)
-    }
-
-    /// The port of this index in the kernel.
-    #[must_use]
-    pub fn at(&self, ifindex: u32) -> Option<&Port> {
-        self.0.iter().find(|p| p.ifindex == ifindex)
-    }
-
-    /// The port of this number.
-    #[must_use]
-    pub fn get(&self, id: PortId) -> Option<&Port> {
-        self.0.get(id.index())
-    }
-}
-
-/// Why a tunnel cannot send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hindrance {
-    /// The kernel has no route to the peer.
-    NoRoute,
-    /// The route to the peer leaves through an interface that is not served.
-    WrongInterface(String),
-    /// The outside interface is gone.
-    InterfaceGone(String),
-    /// The outside interface is down.
-    LinkDown(String),
-    /// The next hop does not answer.
-    NoNeighbour(IpAddr),
-    /// The next hop has not answered yet.
-    Resolving(IpAddr),
-    /// No SA to send with, or none to receive with.
-    NoSa,
-}
-
-impl Hindrance {
-    /// A word for tables and JSON: stable.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::NoRoute => "no route",
-            Self::WrongInterface(_) => "wrong interface",
-            Self::InterfaceGone(_) => "interface gone",
-            Self::LinkDown(_) => "link down",
-            Self::NoNeighbour(_) => "no neighbour",
-            Self::Resolving(_) => "resolving",
-            Self::NoSa => "no SA",
-        }
-    }
-}
-
-impl std::fmt::Display for Hindrance {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoRoute => f.write_str(
-                "the kernel has no route to the peer: check `ip route get` with its address",
-            ),
-            Self::WrongInterface(name) => write!(
-                f,
-                "the kernel's route to the peer leaves through {name}, which is no [[interface]] \
-                 that faces outside: describe it there, or set `interface` and `next_hop`"
-            ),
-            Self::InterfaceGone(name) => {
-                write!(
-                    f,
-                    "{name} does not exist; the tunnel goes on when it is back"
-                )
-            }
-            Self::LinkDown(name) => write!(f, "{name} is down or has no carrier"),
-            Self::NoNeighbour(address) => write!(
-                f,
-                "the next hop {address} does not answer ARP or neighbour discovery: is it up?"
-            ),
-            Self::Resolving(address) => write!(f, "waiting for {address} to answer"),
-            Self::NoSa => f.write_str("no keys are installed"),
-        }
     }
 }
 

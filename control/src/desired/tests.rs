@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt, path::Path as FilePath};
 
-use hawser_api::{IdlePolicy, PortSetup, WorkerSetup};
+use hawser_api::{IdlePolicy, PortSetup, Setup, WorkerSetup};
 
 use super::*;
 use crate::netlink::{Link, NeighbourEntry};
