@@ -44,7 +44,8 @@ pub struct Sizes {
     pub ports: u32,
     /// Inside VLANs over all ports, default 1024.
     pub vlans: u32,
-    /// Outside addresses of ours of each family, default 1024. Allocated at once.
+    /// Outside addresses of ours of each family, default 16,384: enough for 10,000 tunnels with an
+    /// address each. Allocated at once, about 3 MiB together.
     pub local: u32,
     /// Inside prefixes: of IPv6, and of IPv4 those longer than /24 and the /24s around them (there
     /// is no limit to shorter ones). Default 1,048,576 + 65,536: room for a million routes and as
@@ -59,7 +60,7 @@ impl Default for Sizes {
         Self {
             ports: 64,
             vlans: 1024,
-            local: 1024,
+            local: 16_384,
             inside: (1 << 20) + (1 << 16),
             slots: 256,
         }
