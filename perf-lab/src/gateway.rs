@@ -269,6 +269,7 @@ impl Status {
     pub fn is_up(&self) -> bool {
         self.0["dataplane"]["state"] == "running"
             && self.0["gateway"]["problem"].is_null()
+            && self.0["dataplane"]["generation"].as_u64() >= Some(1)
             && self.tunnels().iter().all(|t| t.up)
             && self.ports().iter().all(|p| p["state"] == "up")
     }
@@ -424,7 +425,7 @@ mod tests {
     fn status_is_read() {
         let status = Status(serde_json::json!({
             "gateway": {"problem": null},
-            "dataplane": {"state": "running", "pid": 7},
+            "dataplane": {"state": "running", "pid": 7, "generation": 1},
             "workers": [{"drops": {"no_route": 2}}],
             "ports": [{"state": "up", "ring_full": 4, "fill_empty": 0}],
             "tunnels": [{"name": "lab/t0", "state": "up", "traffic": {"sent": 5},

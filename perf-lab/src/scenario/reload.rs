@@ -89,7 +89,7 @@ fn first_reason(text: &str) -> &str {
 const TUNNELS: u16 = 8;
 const REMOVED: usize = 3;
 /// Flows that are looked at.
-const FLOWS: u16 = 96;
+const FLOWS: u16 = 64;
 
 pub(super) fn resilience(findings: &mut Findings) -> Result<()> {
     let lab = Lab::simple(TUNNELS)?;
