@@ -9,7 +9,7 @@
 //!
 //! | Module | Question it answers | Source |
 //! |---|---|---|
-//! | [`parse`] | what is in this frame? | RFC 791, RFC 8200, IEEE 802.1Q |
+//! | [`mod@parse`] | what is in this frame? | RFC 791, RFC 8200, IEEE 802.1Q |
 //! | [`prefix`], [`lpm`] | where does this destination go? | Poptrie (SIGCOMM 2015) |
 //! | [`hash`], [`ecmp`] | over which of several tunnels? | |
 //! | [`selector`] | may this packet use this SA? | RFC 4301 4.4.1, RFC 7296 3.13.1 |

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol;
 use crate::testing::{V4, V6, frame, v4, v6};
 
 const TCP_SYN: [u8; 20] = [
@@ -461,5 +462,9 @@ proptest! {
         let ethertype = if v6 { 0x86dd } else { 0x0800 };
         let framed = frame(&[], ethertype, &bytes);
         prop_assert_eq!(parse(&framed), parse_any(&framed));
+        if let Some(packet) = parse_plain(&framed) {
+            prop_assert_eq!(parse_any(&framed), Ok(packet));
+            prop_assert_eq!(parse_plain_ip(&bytes), Some(packet.ip));
+        }
     }
 }
