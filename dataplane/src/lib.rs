@@ -1,8 +1,8 @@
 //! The Hawser data plane: the packet path and the process around it.
 //!
 //! [`pipeline`] is the packet path as a function; [`tables`] is what it looks things up in.
-//! Around them: a [`worker`](crate::worker) per core that moves frames between AF_XDP sockets and
-//! its pipeline, and a [`manager`](crate::manager) that speaks with control.
+//! Around them: a [`worker`] per core that moves frames between AF_XDP sockets and
+//! its pipeline, and a [`manager`] that speaks with control.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;

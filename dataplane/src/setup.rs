@@ -250,19 +250,6 @@ fn open_ports(
                 what: format!("{} has no interface index", port.interface),
                 remedy: "does the interface exist?".into(),
             })?;
-        let multi_buffer = port.mtu + FRAME_OVERHEAD > setup.frame_size;
-        let options = Options {
-            copy: if port.zero_copy {
-                CopyMode::PreferZeroCopy
-            } else {
-                CopyMode::Copy
-            },
-            multi_buffer,
-            fill_ring: setup.ring_size,
-            receive_ring: setup.ring_size,
-            transmit_ring: setup.ring_size,
-            ..Options::default()
-        };
         let mut zero_copy = true;
         for queue in 0..port.queues {
             let socket = Socket::open(umem, interface, QueueId(u32::from(queue)), &options)
