@@ -104,21 +104,18 @@ impl Contender for Ours {
 
     fn seal(&mut self, packets: &mut [Packet<'_>]) {
         let mut batch = SealBatch::new();
-        let mut packets = packets.iter_mut().peekable();
+        let mut rest = packets;
         // One reservation for each stretch of packets of a key, as the packet path has it.
-        while let Some(first) = packets.peek() {
+        while let Some(first) = rest.first() {
             let which = first.key;
+            let count = rest.iter().take_while(|packet| packet.key == which).count();
+            let (stretch, others) = rest.split_at_mut(count);
             let key = &self.sealing[which];
-            let mut stretch = 0;
-            let mut held = [const { None }; BATCH];
-            while let Some(packet) = packets.next_if(|packet| packet.key == which) {
-                held[stretch] = Some(packet);
-                stretch += 1;
-            }
-            let numbers = key.reserve(stretch as u32).expect("numbers left");
-            for (packet, number) in held.into_iter().flatten().zip(numbers) {
+            let numbers = key.reserve(count as u32).expect("numbers left");
+            for (packet, number) in stretch.iter_mut().zip(numbers) {
                 batch.push(key, number, packet.bytes);
             }
+            rest = others;
         }
         batch.seal();
     }
