@@ -429,6 +429,232 @@ pub fn against_host(config: &Config, host: &HostView) -> Diagnostics {
             );
         }
     }
+    // Collected once: a gateway may have thousands of addresses and a million routes.
+    let connected: Vec<(&String, IpNet)> = host
+        .addresses
+        .iter()
+        .filter(|(name, _)| {
+            config
+                .interface(name)
+                .is_some_and(|i| i.role != Role::Outside)
+        })
+        .map(|(name, net)| (name, net.trunc()))
+        .collect();
+    for tunnel in &config.tunnels {
+        for inside in &tunnel.inside {
+            let net = inside.value;
+            let ip = net.addr();
+            let host_bits = net.max_prefix_len() - net.prefix_len();
+            let edge =
+                host_bits >= 2 && (ip == net.network() || (ip.is_ipv4() && ip == net.broadcast()));
+            if edge || ip.is_multicast() || ip.is_unspecified() {
+                context.error(
+                    &inside.span,
+                    format!("{ip} cannot be our address in {}", net.trunc()),
+                    "write our own address with the prefix length, such as 169.254.10.2/30",
+                );
+            }
+            if let IpNet::V4(net) = net.trunc()
+                && AWS_RESERVED.iter().any(|r| r.parse() == Ok(net))
+            {
+                context.warning(
+                    &inside.span,
+                    format!("AWS keeps {net} for itself"),
+                    "choose another /30 in 169.254.0.0/16 if the peer is AWS",
+                );
+            }
+            // Sorted by its network, an overlap can only be with a neighbour in the order.
+            all.push((net.trunc(), &tunnel.name, &inside.span));
+        }
+    }
+    all.sort_by_key(|(net, _, _)| (net.network(), net.prefix_len()));
+    let mut widest: Option<(IpNet, &str, &std::ops::Range<usize>)> = None;
+    for (net, tunnel, span) in all {
+        if let Some((other, first, at)) = widest
+            && other.contains(&net)
+        {
+            context.error(
+                span,
+                format!(
+                    "inside network {net} of `{tunnel}` overlaps {other} of `{first}` at {}",
+                    context.place(at)
+                ),
+                "give every tunnel an inside network of its own",
+            );
+        } else {
+            widest = Some((net, tunnel, span));
+        }
+    }
+}
+
+fn routes(config: &Config, context: &Context<'_>) {
+    let mut seen: HashMap<(&str, IpNet), &std::ops::Range<usize>> = HashMap::new();
+    let mut inside: HashMap<(&str, IpNet), &str> = HashMap::new();
+    for tunnel in &config.tunnels {
+        for net in &tunnel.inside {
+            for table in [tunnel.route_table.as_str(), MAIN_TABLE] {
+                inside.insert((table, net.value.trunc()), &tunnel.name);
+            }
+        }
+    }
+    for route in &config.routes {
+        for &to in &route.to {
+            if let Some(first) = seen.insert((&route.table, to), &route.span) {
+                context.error(
+                    &route.span,
+                    format!(
+                        "a route to {to} is there already, at {}",
+                        context.place(first)
+                    ),
+                    "remove one; to spread over several tunnels name them all in one `via`",
+                );
+            }
+            if let Some(tunnel) = inside.get(&(route.table.as_str(), to)) {
+                context.error(
+                    &route.span,
+                    format!("{to} is the inside network of `{tunnel}`"),
+                    "remove the route: inside networks are routed by themselves",
+                );
+            }
+        }
+        match &route.via {
+            Via::Inside {
+                interface,
+                vlan,
+                gateway,
+            } => {
+                let served = config.interface(interface).filter(|i| match vlan {
+                    None => i.untagged.is_some(),
+                    Some(id) => i.vlans.iter().any(|v| v.id.value == *id),
+                });
+                if served.is_none() {
+                    let names: Vec<&str> = config
+                        .interfaces
+                        .iter()
+                        .filter(|i| i.role != Role::Outside)
+                        .map(|i| i.name.value.as_str())
+                        .collect();
+                    let vlan = vlan.map_or(String::new(), |id| format!(" with VLAN {id}"));
+                    context.error(
+                        &route.span,
+                        format!("`{interface}`{vlan} is no inside [[interface]]"),
+                        format!(
+                            "{}these are: {}",
+                            did_you_mean(interface, &names),
+                            listed(&names)
+                        ),
+                    );
+                }
+                if let Some(gateway) = gateway
+                    && let Some(to) = route
+                        .to
+                        .iter()
+                        .find(|to| to.addr().is_ipv4() != gateway.is_ipv4())
+                {
+                    context.error(
+                        &route.span,
+                        format!("gateway {gateway} is not of the family of {to}"),
+                        "write a gateway of the destinations' family",
+                    );
+                }
+            }
+            Via::Host if config.gateway.tun.is_none() => context.error(
+                &route.span,
+                "the host path is off (`host_path = false`), so nothing can go to the host",
+                "remove the route or switch the host path on in [gateway]",
+            ),
+            Via::Tunnels(_) | Via::Host | Via::Blackhole => {}
+        }
+        if route.host_route
+            && (!matches!(route.via, Via::Tunnels(_)) || config.gateway.tun.is_none())
+        {
+            context.error(
+                &route.span,
+                "`host_route` only makes sense for a route over tunnels with the host path on",
+                "remove `host_route`",
+            );
+        }
+    }
+    if config.routes.is_empty() && !config.tunnels.is_empty() {
+        context.warning(
+            &(0..0),
+            "there are no routes, so no traffic of the site enters a tunnel",
+            "add a [[route]], such as: to = \"10.0.0.0/8\", via = \"aws-1\"",
+        );
+    }
+}
+
+fn tables(config: &Config, context: &Context<'_>) {
+    let associated = |table: &str| {
+        config.tunnels.iter().any(|t| t.route_table == table)
+            || config.interfaces.iter().any(|i| {
+                i.untagged.as_deref() == Some(table)
+                    || i.vlans.iter().any(|v| v.route_table == table)
+            })
+    };
+    for route in &config.routes {
+        if route.table != MAIN_TABLE && !associated(&route.table) {
+            context.warning(
+                &route.span,
+                format!("no attachment looks into route table `{}`", route.table),
+                "write it as `route_table` of an interface, VLAN, connection or tunnel",
+            );
+        }
+    }
+}
+
+/// What the host has: interface names, addresses with their interface.
+#[derive(Clone, Debug, Default)]
+pub struct HostView {
+    /// Names of all interfaces.
+    pub interfaces: Vec<String>,
+    /// Addresses with their networks and interfaces.
+    pub addresses: Vec<(String, IpNet)>,
+}
+
+/// Checks a configuration against the host.
+#[must_use]
+pub fn against_host(config: &Config, host: &HostView) -> Diagnostics {
+    let mut found = Diagnostics::default();
+    let names: Vec<&str> = host.interfaces.iter().map(String::as_str).collect();
+    for interface in &config.interfaces {
+        if !names.contains(&interface.name.value.as_str()) {
+            found.error(
+                Some(config.source.locate(&interface.name.span)),
+                format!(
+                    "there is no interface `{}` on this host",
+                    interface.name.value
+                ),
+                format!(
+                    "{}there are {}",
+                    did_you_mean(&interface.name.value, &names),
+                    listed(&names)
+                ),
+            );
+        }
+    }
+    let ours: HashSet<IpAddr> = host.addresses.iter().map(|(_, net)| net.addr()).collect();
+    let is_ours = |ip: IpAddr| ours.contains(&ip);
+    let mut said = HashSet::new();
+    for tunnel in &config.tunnels {
+        if !is_ours(tunnel.local.value) && said.insert(tunnel.local.value) {
+            found.warning(
+                Some(config.source.locate(&tunnel.local.span)),
+                format!("{} is no address of this host", tunnel.local.value),
+                format!(
+                    "run: ip address add {} dev …",
+                    IpNet::from(tunnel.local.value)
+                ),
+            );
+        }
+        if is_ours(tunnel.remote.value) {
+            found.error(
+                Some(config.source.locate(&tunnel.remote.span)),
+                format!("{} is this host's own address", tunnel.remote.value),
+                "write the peer's address as `remote`",
+            );
+        }
+    }
     let connected = || {
         host.addresses.iter().filter(|(name, _)| {
             config
@@ -458,12 +684,11 @@ pub fn against_host(config: &Config, host: &HostView) -> Diagnostics {
     for route in &config.routes {
         let Via::Tunnels(_) = route.via else { continue };
         for to in &route.to {
-            if let Some((name, net)) = connected().find(|(_, net)| net.trunc().contains(to)) {
+            if let Some((name, net)) = connected.iter().find(|(_, net)| net.contains(to)) {
                 found.error(
                     Some(config.source.locate(&route.span)),
                     format!(
-                        "{to} is inside network {} of `{name}`, but would go into a tunnel",
-                        net.trunc()
+                        "{to} is inside network {net} of `{name}`, but would go into a tunnel"
                     ),
                     "route wider networks only: the longest prefix wins, and this one would take \
                      packets away from the interface",
