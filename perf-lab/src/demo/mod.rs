@@ -23,6 +23,7 @@ pub use summary::{PhaseSummary, Summary};
 use crate::{
     config::{GatewaySpec, PairSpec, TunnelSpec},
     gateway::Pair,
+    interrupt,
     policer::{Cap, Policer},
     topology::{SITE_INTERFACE, Side, Topology, TopologyConfig},
     traffic::{Sizes, live::LiveSink},
@@ -131,6 +132,13 @@ pub fn run(options: DemoOptions) -> Result<Summary> {
         options.suite,
         summary::cap_text(options.cap),
     ));
+    let busy = others_take()?;
+    if busy > 0.2 {
+        view.say(&format!(
+            "note: other programs take {:.0} % of the processors; figures will be smaller for it",
+            100.0 * busy
+        ));
+    }
     let mut lab = Lab::build(options)?;
     let status = lab.pair.a.status()?;
     view.say(&format!(
@@ -156,6 +164,29 @@ pub fn run(options: DemoOptions) -> Result<Summary> {
         println!("Figures: {}", path.display());
     }
     Ok(summary)
+}
+
+/// The share of all processors that is in use before the lab does anything, from half a second of
+/// `/proc/stat`.
+fn others_take() -> Result<f64> {
+    let before = processor_times(&std::fs::read_to_string("/proc/stat")?);
+    interrupt::sleep(std::time::Duration::from_millis(500))?;
+    let after = processor_times(&std::fs::read_to_string("/proc/stat")?);
+    let [all, idle] = [0, 1].map(|i| after[i].saturating_sub(before[i]) as f64);
+    Ok(if all > 0.0 { (all - idle) / all } else { 0.0 })
+}
+
+/// All time and idle time of the first line of `/proc/stat` (proc(5)): idle and iowait are its
+/// fourth and fifth figures, guest times after the eighth are in the first two already.
+fn processor_times(stat: &str) -> [u64; 2] {
+    let line = stat.lines().next().unwrap_or_default();
+    let times: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    [times.iter().sum(), times.iter().skip(3).take(2).sum()]
 }
 
 impl Lab {
@@ -207,5 +238,35 @@ impl Lab {
         pair.stop()?;
         drop((sink, policer, topology));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_times_are_read() {
+        let stat = "cpu  10 1 20 300 40 0 5 6 7 8\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(processor_times(stat), [382, 340]);
+        assert_eq!(processor_times(""), [0, 0]);
+    }
+
+    #[test]
+    fn every_machine_has_a_placement() {
+        for cores in 1..=8 {
+            let placement = Placement::for_cores(cores);
+            let used = placement
+                .a
+                .iter()
+                .chain(&placement.b)
+                .chain([&placement.generator]);
+            assert!(
+                used.into_iter().all(|&core| usize::from(core) < cores),
+                "{cores}"
+            );
+        }
+        assert_eq!(Placement::for_cores(2).a, [1]);
+        assert_eq!(Placement::for_cores(2).b, [0]);
     }
 }
