@@ -25,9 +25,38 @@ pub const HEADROOM: usize = 256;
 pub struct Frame {
     chunk: NonNull<u8>,
     area: &'static Area,
-    start: u16,
-    len: u16,
-    size: u16,
+    window: Window,
+}
+
+/// Where the packet is in its buffer: start in bits 0-15, length in 16-31, the buffer's size in
+/// 32-47.
+///
+/// One word rather than three fields, because a frame is moved right after it was trimmed or grown:
+/// a wide load of what narrow stores have just written cannot be forwarded and waits until they
+/// are in the cache, some 12 cycles for each move.
+#[derive(Clone, Copy)]
+struct Window(u64);
+
+impl Window {
+    #[inline]
+    fn new(start: u16, len: u16, size: u16) -> Self {
+        Self(u64::from(start) | u64::from(len) << 16 | u64::from(size) << 32)
+    }
+
+    #[inline]
+    fn start(self) -> u16 {
+        self.0 as u16
+    }
+
+    #[inline]
+    fn len(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    #[inline]
+    fn size(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
 }
 
 const _: () = assert!(size_of::<Frame>() == 24 && size_of::<Option<Frame>>() == 24);
@@ -52,9 +81,7 @@ impl Frame {
         Frame {
             chunk: area.chunk_base(index),
             area,
-            start: start as u16,
-            len: len as u16,
-            size: size as u16,
+            window: Window::new(start as u16, len as u16, size as u16),
         }
     }
 
@@ -74,30 +101,29 @@ impl Frame {
     #[inline]
     pub(crate) fn address(&self) -> u64 {
         let chunk = self.chunk.as_ptr() as usize - self.area.base().as_ptr() as usize;
-        chunk as u64 + u64::from(self.start)
+        chunk as u64 + u64::from(self.window.start())
     }
 
     /// Offset of the buffer from the start of its area.
     #[inline]
     pub(crate) fn chunk_address(&self) -> u64 {
-        self.address() - u64::from(self.start)
+        self.address() - u64::from(self.window.start())
     }
 
     /// Empty packet at the buffer's start, without headroom.
     #[inline]
     pub(crate) fn rewind(&mut self) {
-        self.start = 0;
-        self.len = 0;
+        self.place(0, 0);
     }
 
     /// The packet.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `start + len <= size` always holds, the chunk has `size` initialised bytes that
+        // SAFETY: start and length never exceed the size, the chunk has `size` initialised bytes that
         // live forever, and this frame owns them alone.
         unsafe {
-            let packet = self.chunk.add(usize::from(self.start));
-            std::slice::from_raw_parts(packet.as_ptr(), usize::from(self.len))
+            let packet = self.chunk.add(self.headroom());
+            std::slice::from_raw_parts(packet.as_ptr(), self.len())
         }
     }
 
@@ -106,39 +132,39 @@ impl Frame {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `&mut self` excludes every other slice of this frame.
         unsafe {
-            let packet = self.chunk.add(usize::from(self.start));
-            std::slice::from_raw_parts_mut(packet.as_ptr(), usize::from(self.len))
+            let packet = self.chunk.add(self.headroom());
+            std::slice::from_raw_parts_mut(packet.as_ptr(), self.len())
         }
     }
 
     /// Length of the packet in bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        usize::from(self.len)
+        usize::from(self.window.len())
     }
 
     /// Whether there is no packet.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Size of the buffer in bytes: headroom, packet and tailroom.
     #[inline]
     pub fn capacity(&self) -> usize {
-        usize::from(self.size)
+        usize::from(self.window.size())
     }
 
     /// Free bytes before the packet.
     #[inline]
     pub fn headroom(&self) -> usize {
-        usize::from(self.start)
+        usize::from(self.window.start())
     }
 
     /// Free bytes after the packet.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        usize::from(self.size - self.start - self.len)
+        self.capacity() - self.headroom() - self.len()
     }
 
     /// Lets the packet begin `n` bytes earlier; false, and nothing changed, without the room.
@@ -148,8 +174,7 @@ impl Frame {
         if n > self.headroom() {
             return false;
         }
-        self.start -= n as u16;
-        self.len += n as u16;
+        self.place(self.headroom() - n, self.len() + n);
         true
     }
 
@@ -160,29 +185,42 @@ impl Frame {
         if n > self.tailroom() {
             return false;
         }
-        self.len += n as u16;
+        self.place(self.headroom(), self.len() + n);
         true
     }
 
     /// Removes the first `n` bytes of the packet, or all of it when it is shorter.
     #[inline]
     pub fn trim_front(&mut self, n: usize) {
-        let n = n.min(self.len()) as u16;
-        self.start += n;
-        self.len -= n;
+        let n = n.min(self.len());
+        self.place(self.headroom() + n, self.len() - n);
     }
 
     /// Shortens the packet to `len` bytes; no effect on a shorter one.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
-        self.len = self.len().min(len) as u16;
+        self.place(self.headroom(), self.len().min(len));
+    }
+
+    /// Keeps the `len` bytes of the packet from `offset` on, or what there is of them.
+    #[inline]
+    pub fn narrow(&mut self, offset: usize, len: usize) {
+        let offset = offset.min(self.len());
+        let len = len.min(self.len() - offset);
+        self.place(self.headroom() + offset, len);
+    }
+
+    /// Sets the window. `start + len` is at most the size: the callers have seen to it.
+    #[inline]
+    fn place(&mut self, start: usize, len: usize) {
+        debug_assert!(start + len <= self.capacity());
+        self.window = Window::new(start as u16, len as u16, self.window.size());
     }
 
     /// Back to an empty packet with [`HEADROOM`] in front.
     #[inline]
     pub fn reset(&mut self) {
-        self.start = HEADROOM as u16;
-        self.len = 0;
+        self.place(HEADROOM, 0);
     }
 
     /// Makes `packet` the frame's packet, with [`HEADROOM`] in front; false, and the frame reset,
@@ -213,7 +251,7 @@ impl Frame {
         // SAFETY: a prefetch reads nothing the program can see, and the address is in the chunk.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.chunk.as_ptr().add(usize::from(self.start)).cast());
+            _mm_prefetch::<_MM_HINT_T0>(self.chunk.as_ptr().add(self.headroom()).cast());
         }
     }
 }
@@ -298,7 +336,7 @@ mod tests {
     proptest! {
         /// The window behaves like a vector with room on both sides.
         #[test]
-        fn the_window_is_a_window(steps in prop::collection::vec((0u8..5, 0usize..3000), 0..60)) {
+        fn the_window_is_a_window(steps in prop::collection::vec((0u8..6, 0usize..3000), 0..60)) {
             let mut frame = frame();
             let (mut start, mut end) = (256usize, 256usize);
             for (step, n) in steps {
@@ -320,6 +358,11 @@ mod tests {
                     3 => {
                         frame.truncate(n);
                         end = end.min(start + n);
+                    }
+                    4 => {
+                        frame.narrow(n, n / 2);
+                        start = end.min(start + n);
+                        end = end.min(start + n / 2);
                     }
                     _ => {
                         frame.reset();
