@@ -147,6 +147,12 @@ impl World {
         &mut self.out.ports[port.index()].queues[0]
     }
 
+    /// Gives the frames that were sent out of a port back to the pool.
+    pub fn take_back(&mut self, port: PortId) {
+        let sent = self.out.ports[port.index()].queues[0].drain(..);
+        self.pipeline.pool().give_all(sent);
+    }
+
     /// Takes a frame with these bytes.
     ///
     /// # Errors
