@@ -15,7 +15,11 @@ use hawser_net::{
 };
 use hawser_xsk::Frame;
 
-use super::{Origin, Output, Path, forward::Way, outbound::Staged};
+use super::{
+    Origin, Output, Path,
+    forward::Way,
+    outbound::{Inner, Staged},
+};
 use crate::tables::{Tables, Tunnel};
 
 /// Most fragments of one packet: 65,535 bytes at the smallest inside MTU would be more, but a
@@ -28,18 +32,16 @@ impl Path {
         &mut self,
         tables: &Tables,
         frame: Frame,
-        ip: &IpHeader,
         way: Way,
         tunnel: &Tunnel,
         out: &mut Output,
     ) {
         let mtu = tunnel.inside_mtu;
-        let allowed = IpHeader {
-            df: ip.df && !tunnel.clear_inner_df,
-            ..*ip
+        let Ok(ip) = parse_ip(frame.bytes()) else {
+            return self.discard(frame, Some(tunnel.id), DropReason::InnerMalformed);
         };
-        let Some(pieces) = self.cut(&frame, &allowed, mtu) else {
-            self.complain(tables, &frame, ip, way, Problem::TooBig { mtu });
+        let Some(pieces) = self.cut(&frame, &ip, mtu) else {
+            self.complain(tables, &frame, way, Problem::TooBig { mtu });
             return self.discard(frame, Some(tunnel.id), DropReason::PacketTooBig);
         };
         self.pool.give(frame);
@@ -51,9 +53,13 @@ impl Path {
             let staged = Staged {
                 frame,
                 tunnel: tunnel.id,
-                family: ip.family,
-                tos: ip.tos,
-                df: false,
+                inner: Inner {
+                    family: ip.family,
+                    tos: ip.tos,
+                    df: false,
+                    transit: way.origin.is_transit(),
+                },
+                fate: None,
             };
             self.stage(tables, staged, out);
         }
@@ -95,17 +101,15 @@ impl Path {
     }
 
     /// Makes an ICMP error about a packet, if one may be sent. It leaves with this batch.
-    pub(super) fn complain(
-        &mut self,
-        tables: &Tables,
-        frame: &Frame,
-        ip: &IpHeader,
-        way: Way,
-        problem: Problem,
-    ) {
+    #[cold]
+    pub(super) fn complain(&mut self, tables: &Tables, frame: &Frame, way: Way, problem: Problem) {
         if way.origin == Origin::Own || !self.icmp.allow(self.now) {
             return;
         }
+        // Packets on their way have passed the parser.
+        let Ok(ip) = parse_ip(frame.bytes()) else {
+            return;
+        };
         let Some(from) = source(tables, way.origin, ip.family) else {
             return;
         };
@@ -119,7 +123,7 @@ impl Path {
         };
         let written = error
             .grow_back(room.min(error.tailroom()))
-            .then(|| icmp::build(problem, frame.bytes(), ip, from, error.bytes_mut()));
+            .then(|| icmp::build(problem, frame.bytes(), &ip, from, error.bytes_mut()));
         match written {
             Some(Ok(len)) => {
                 error.truncate(len);
@@ -133,11 +137,16 @@ impl Path {
     pub(super) fn send_own(&mut self, tables: &Tables, out: &mut Output) {
         while let Some((frame, table)) = self.own.pop() {
             self.counters.icmp_sent += 1;
+            let way = Way {
+                origin: Origin::Own,
+                table,
+            };
             match parse_ip(frame.bytes()) {
-                Ok(ip) => self.route(tables, frame, &ip, Origin::Own, table, out),
+                Ok(ip) => self.route(tables, frame, &ip, way, out),
                 Err(_) => self.discard(frame, None, DropReason::InnerMalformed),
             }
         }
+        self.forward(tables, out);
     }
 }
 

@@ -14,8 +14,6 @@ const SLOTS: usize = 2 * BATCH;
 pub(super) struct Groups {
     /// The key of each group and how many packets it has, in order of first appearance.
     pub(super) groups: ArrayVec<(u32, u32), BATCH>,
-    /// The group of each packet.
-    pub(super) of: ArrayVec<u8, BATCH>,
     /// Each packet's place in the grouped order.
     pub(super) place: ArrayVec<u8, BATCH>,
 }
@@ -59,7 +57,17 @@ impl Groups {
                 *place - 1
             })
             .collect();
-        Self { groups, of, place }
+        Self { groups, place }
+    }
+
+    /// References to the packets in grouped order.
+    #[inline]
+    pub(super) fn arrange<'p, P>(&self, packets: &'p mut [P]) -> [Option<&'p mut P>; BATCH] {
+        let mut grouped = [const { None }; BATCH];
+        for (packet, &place) in packets.iter_mut().zip(&self.place) {
+            grouped[usize::from(place)] = Some(packet);
+        }
+        grouped
     }
 }
 
@@ -76,8 +84,12 @@ mod tests {
             let mut ordered = vec![None; keys.len()];
             for (i, &place) in groups.place.iter().enumerate() {
                 prop_assert!(ordered[usize::from(place)].replace(i).is_none(), "a permutation");
-                prop_assert_eq!(groups.groups[usize::from(groups.of[i])].0, keys[i]);
             }
+            let mut copies = keys.clone();
+            let arranged = groups.arrange(&mut copies);
+            let arranged: Vec<u32> = arranged.into_iter().flatten().map(|key| *key).collect();
+            let runs: Vec<u32> = groups.groups.iter().flat_map(|&(key, n)| vec![key; n as usize]).collect();
+            prop_assert_eq!(arranged, runs);
             let ordered: Vec<usize> = ordered.into_iter().map(Option::unwrap).collect();
             let mut seen = std::collections::HashSet::new();
             for run in ordered.chunk_by(|&a, &b| keys[a] == keys[b]) {

@@ -4,19 +4,19 @@
 use std::net::IpAddr;
 
 use hawser_aead::{BATCH, OpenBatch, Suite};
-use hawser_api::{DropReason, Encapsulation, Event, Spi};
+use hawser_api::{DropReason, Encapsulation, Event, Spi, TunnelId};
 use hawser_net::{
-    Family, Fragment, Packet,
+    Family, Fragment, IpHeader, Packet,
     ecn::{self, Decapsulated},
     encap::{UdpEncapsulated, udp_encapsulated},
     esp_trailer::{self, TrailerError},
-    mss, parse_ip, protocol,
+    mss, parse_ip, parse_plain_ip, protocol,
     replay::{ReplayError, ReplayWindow},
     rewrite,
 };
 use hawser_xsk::Frame;
 
-use super::{EVENT_INTERVAL, Origin, Output, Path, group::Groups};
+use super::{EVENT_INTERVAL, Origin, Output, Path, forward::Way, group::Groups};
 use crate::{
     sa::InboundSa,
     tables::{Tables, Tunnel},
@@ -38,8 +38,26 @@ pub(super) struct Arrived {
     sequence: u64,
     /// Outer TOS or traffic class, for ECN.
     tos: u8,
-    /// Came in UDP from another address or port than the tunnel's.
-    moved_from: Option<(IpAddr, u16)>,
+    /// Came in UDP from another address or port than the tunnel's: it is in the list of those.
+    moved: bool,
+}
+
+/// Where an ESP packet came from that came from another address or port than its tunnel's. Kept
+/// apart from the packet: large, and rare.
+pub(super) struct Moved {
+    /// The packet's place in the decryption batch.
+    at: usize,
+    address: IpAddr,
+    port: u16,
+}
+
+/// A decrypted packet whose trailer was right. The frame begins with what should be an IP header.
+struct Opened {
+    frame: Frame,
+    /// By the trailer's next header.
+    family: Family,
+    outer_tos: u8,
+    way: Way,
 }
 
 impl Path {
@@ -65,7 +83,7 @@ impl Path {
 
     /// An ESP packet from the network: finds its SA, checks all that can be checked before
     /// decryption, and adds it to the batch.
-    #[inline]
+    #[inline(always)]
     pub(super) fn arrive(
         &mut self,
         tables: &Tables,
@@ -118,18 +136,20 @@ impl Path {
         if let Err(error) = state.window.check(sequence) {
             return self.discard(frame, Some(tunnel), replay(error));
         }
-        frame.trim_front(esp.offset);
-        frame.truncate(esp.len);
+        frame.narrow(esp.offset, esp.len);
         if self.arrived.len() == BATCH {
             self.open(tables, out);
         }
-        let tos = packet.ip.tos;
+        if let Some((address, port)) = moved_from {
+            let at = self.arrived.len();
+            self.moved.push(Moved { at, address, port });
+        }
         self.arrived.push(Arrived {
             frame,
             slot: entry.slot,
             sequence,
-            tos,
-            moved_from,
+            tos: packet.ip.tos,
+            moved: moved_from.is_some(),
         });
     }
 
@@ -139,17 +159,12 @@ impl Path {
             return;
         }
         let groups = Groups::new(self.arrived.iter().map(|arrived| arrived.slot));
-        let mut ordered: [Option<(&InboundSa, u64, &mut [u8])>; BATCH] = [const { None }; BATCH];
-        for (arrived, &place) in self.arrived.iter_mut().zip(&groups.place) {
-            // The slot was full when the packet arrived, in this batch and with these tables.
-            if let Some(sa) = tables.inbound[arrived.slot as usize].as_deref() {
-                let packet = (sa, arrived.sequence, arrived.frame.bytes_mut());
-                ordered[usize::from(place)] = Some(packet);
-            }
-        }
         let mut batch = OpenBatch::new();
-        for (sa, sequence, packet) in ordered.iter_mut().filter_map(Option::take) {
-            batch.push(&sa.key, sequence, packet);
+        for packet in groups.arrange(&mut self.arrived).into_iter().flatten() {
+            // The slot was full when the packet arrived, in this batch and with these tables.
+            if let Some(sa) = tables.inbound[packet.slot as usize].as_deref() {
+                batch.push(&sa.key, packet.sequence, packet.frame.bytes_mut());
+            }
         }
         let verdicts = batch.open();
 
@@ -175,11 +190,31 @@ impl Path {
                 self.discard(packet.frame, Some(sa.tunnel), replay(error));
                 continue;
             }
+            if packet.moved {
+                self.report_moved(sa.tunnel, i, out);
+            }
             if let Some(tunnel) = tables.tunnel(sa.tunnel) {
                 self.decapsulate(tables, sa, tunnel, packet, out);
             }
         }
         self.arrived = arrived;
+        self.moved.clear();
+    }
+
+    /// Tells control where an authentic packet came from, if not too often.
+    #[cold]
+    fn report_moved(&mut self, tunnel: TunnelId, at: usize, out: &mut Output) {
+        if self.now < self.told_moved + EVENT_INTERVAL {
+            return;
+        }
+        if let Some(&Moved { address, port, .. }) = self.moved.iter().find(|moved| moved.at == at) {
+            self.told_moved = self.now;
+            out.events.push(Event::PeerMoved {
+                tunnel,
+                address,
+                port,
+            });
+        }
     }
 
     /// An authentic packet: strips ESP, checks what was inside, and routes it.
@@ -192,49 +227,74 @@ impl Path {
         packet: Arrived,
         out: &mut Output,
     ) {
-        let Arrived {
-            mut frame,
-            tos,
-            moved_from,
-            ..
-        } = packet;
-        let id = Some(sa.tunnel);
+        let Arrived { mut frame, tos, .. } = packet;
         self.counters.tunnels[sa.tunnel.index()].last_received = self.now;
-        if let Some((address, port)) = moved_from
-            && self.now >= self.told_moved + EVENT_INTERVAL
-        {
-            self.told_moved = self.now;
-            out.events.push(Event::PeerMoved {
-                tunnel: sa.tunnel,
-                address,
-                port,
-            });
-        }
         let suite = sa.suite();
-        frame.trim_front(ESP_HEADER + suite.iv_len());
-        frame.truncate(frame.len() - suite.icv_len());
-        let trailer = match esp_trailer::parse(frame.bytes()) {
+        let (start, end) = (ESP_HEADER + suite.iv_len(), frame.len() - suite.icv_len());
+        let checked = frame.bytes().get(start..end).map(esp_trailer::parse);
+        let trailer = match checked.unwrap_or(Err(TrailerError::PadLength)) {
             Ok(trailer) => trailer,
-            Err(error) => {
-                let reason = match error {
-                    TrailerError::PadLength | TrailerError::PadBytes => DropReason::BadPadding,
-                    TrailerError::Dummy => DropReason::DummyPacket,
-                    TrailerError::NextHeader(_) => DropReason::BadNextHeader,
-                };
-                return self.discard(frame, id, reason);
-            }
+            Err(error) => return self.discard(frame, Some(sa.tunnel), trailer_reason(error)),
         };
-        frame.truncate(trailer.payload_len);
-        let mut ip = match parse_ip(frame.bytes()) {
-            Ok(ip) if ip.family == trailer.family => ip,
-            Ok(_) | Err(_) => return self.discard(frame, id, DropReason::InnerMalformed),
+        frame.narrow(start, trailer.payload_len);
+        let way = Way {
+            origin: Origin::Tunnel(sa.tunnel),
+            table: tunnel.table,
         };
+        let opened = Opened {
+            frame,
+            family: trailer.family,
+            outer_tos: tos,
+            way,
+        };
+        match parse_plain_ip(opened.frame.bytes()) {
+            Some(ip) => self.admit(tables, (sa, tunnel), opened, ip, out),
+            None => self.admit_odd(tables, (sa, tunnel), opened, out),
+        }
+    }
+
+    /// Apart, so that the usual packet's fields stay in registers.
+    #[inline(never)]
+    fn admit_odd(
+        &mut self,
+        tables: &Tables,
+        (sa, tunnel): (&InboundSa, &Tunnel),
+        opened: Opened,
+        out: &mut Output,
+    ) {
+        match parse_ip(opened.frame.bytes()) {
+            Ok(ip) => self.admit(tables, (sa, tunnel), opened, ip, out),
+            Err(_) => self.discard(opened.frame, Some(sa.tunnel), DropReason::InnerMalformed),
+        }
+    }
+
+    /// Checks the inner packet against what the tunnel may carry (RFC 4301, section 5.2) and
+    /// routes it.
+    #[inline(always)]
+    fn admit(
+        &mut self,
+        tables: &Tables,
+        (sa, tunnel): (&InboundSa, &Tunnel),
+        opened: Opened,
+        mut ip: IpHeader,
+        out: &mut Output,
+    ) {
+        let Opened {
+            mut frame,
+            family,
+            outer_tos,
+            way,
+        } = opened;
+        let id = Some(sa.tunnel);
+        if ip.family != family {
+            return self.discard(frame, id, DropReason::InnerMalformed);
+        }
         // What follows the packet is padding for traffic flow confidentiality (section 2.7).
         frame.truncate(ip.total_len as usize);
         if !sa.selectors.allows_inbound(&ip) {
             return self.discard(frame, id, DropReason::SelectorMismatchIn);
         }
-        match ecn::decapsulate(ip.tos, tos) {
+        match ecn::decapsulate(ip.tos, outer_tos) {
             Decapsulated::Drop => return self.discard(frame, id, DropReason::EcnNotCapable),
             Decapsulated::Keep(tos) if tos != ip.tos => {
                 match ip.family {
@@ -250,15 +310,8 @@ impl Path {
         }
         let counters = &mut self.counters.tunnels[sa.tunnel.index()];
         counters.received += 1;
-        counters.received_bytes += frame.len() as u64;
-        self.route(
-            tables,
-            frame,
-            &ip,
-            Origin::Tunnel(sa.tunnel),
-            tunnel.table,
-            out,
-        );
+        counters.received_bytes += u64::from(ip.total_len);
+        self.route(tables, frame, &ip, way, out);
     }
 }
 
@@ -339,6 +392,14 @@ fn check_outer(
 fn well_formed(suite: Suite, len: usize) -> bool {
     len.checked_sub(suite.overhead())
         .is_some_and(|text| text >= 2 && (suite.is_gcm() || text % suite.block_len() == 0))
+}
+
+fn trailer_reason(error: TrailerError) -> DropReason {
+    match error {
+        TrailerError::PadLength | TrailerError::PadBytes => DropReason::BadPadding,
+        TrailerError::Dummy => DropReason::DummyPacket,
+        TrailerError::NextHeader(_) => DropReason::BadNextHeader,
+    }
 }
 
 fn replay(error: ReplayError) -> DropReason {

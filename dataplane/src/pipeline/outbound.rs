@@ -1,29 +1,36 @@
 //! Into the tunnel: sequence numbers, headers, one crypto batch (RFC 4303, section 3.3).
 
-use arrayvec::ArrayVec;
-use hawser_aead::{BATCH, SealBatch, SealingKey, Sequence};
+use hawser_aead::{BATCH, SealBatch, SequenceBlock};
 use hawser_api::{DropReason, OuterDf, TunnelId};
 use hawser_net::{Family, ecn, esp_trailer};
 use hawser_xsk::Frame;
 
-use super::{Output, Path, group::Groups};
-use crate::tables::{ETHERNET, Tables, Tunnel};
+use super::{Output, Path, forward::decrement_ttl, group::Groups};
+use crate::{
+    counters::TunnelCounters,
+    sa::OutboundSa,
+    tables::{ETHERNET, Tables, Tunnel},
+};
 
 /// An IP packet that will go through a tunnel. The frame begins with the IP header and ends with
 /// the packet.
 pub(super) struct Staged {
     pub(super) frame: Frame,
     pub(super) tunnel: TunnelId,
+    pub(super) inner: Inner,
+    /// Why it will not be sent, once that is known. Not written otherwise: a narrow store here would
+    /// stall the wider loads of what lies beside it.
+    pub(super) fate: Option<DropReason>,
+}
+
+/// What the outer header takes from the inner one.
+#[derive(Clone, Copy)]
+pub(super) struct Inner {
     pub(super) family: Family,
     pub(super) tos: u8,
     pub(super) df: bool,
-}
-
-/// A packet whose headers stand, ready to be sealed.
-struct Ready<'a> {
-    key: &'a SealingKey,
-    sequence: Sequence,
-    esp: &'a mut [u8],
+    /// Passes through, so that its TTL is to be decremented; it is above one.
+    pub(super) transit: bool,
 }
 
 impl Path {
@@ -42,84 +49,100 @@ impl Path {
             return;
         }
         let groups = Groups::new(self.staged.iter().map(|staged| staged.tunnel.0));
-        // One atomic add per SA and batch (RFC 4303, section 3.3.3).
-        let mut blocks: ArrayVec<_, BATCH> = groups
-            .groups
-            .iter()
-            .map(|&(id, n)| {
-                let tunnel = tables.tunnel(TunnelId(id))?;
-                let sa = tunnel.outbound.as_deref()?;
-                Some((tunnel, sa.key.reserve(n)?))
-            })
-            .collect();
-
-        let mut ready: [Option<Ready<'_>>; BATCH] = [const { None }; BATCH];
-        let mut failed: ArrayVec<(u8, DropReason), BATCH> = ArrayVec::new();
-        for (i, staged) in self.staged.iter_mut().enumerate() {
-            let Some((tunnel, block)) = &mut blocks[usize::from(groups.of[i])] else {
-                failed.push((i as u8, DropReason::SequenceExhausted));
-                continue;
-            };
-            let sequence = block.next();
-            let counters = &mut self.counters.tunnels[staged.tunnel.index()];
-            let len = staged.frame.len() as u64;
-            let identification = self.identification;
-            self.identification = identification.wrapping_add(1);
-            match (
-                headers(staged, tunnel, identification),
-                sequence,
-                tunnel.outbound.as_deref(),
-            ) {
-                (Some(esp), Some(sequence), Some(sa)) => {
-                    counters.sent += 1;
-                    counters.sent_bytes += len;
-                    ready[usize::from(groups.place[i])] = Some(Ready {
-                        key: &sa.key,
-                        sequence,
-                        esp,
-                    });
-                }
-                _ => failed.push((i as u8, DropReason::FrameTooSmall)),
-            }
-        }
-
         let mut batch = SealBatch::new();
-        for Ready { key, sequence, esp } in ready.iter_mut().filter_map(Option::take) {
-            batch.push(key, sequence, esp);
+        let mut grouped = groups.arrange(&mut self.staged);
+        let mut grouped = grouped.iter_mut().filter_map(Option::take);
+        for &(id, n) in &groups.groups {
+            let packets = grouped.by_ref().take(n as usize);
+            let counters = &mut self.counters.tunnels[id as usize];
+            // One atomic add per SA and batch (RFC 4303, section 3.3.3).
+            let block = tables.tunnel(TunnelId(id)).and_then(|tunnel| {
+                let sa = tunnel.outbound.as_deref()?;
+                Some((tunnel, sa, sa.key.reserve(n)?))
+            });
+            match block {
+                Some(block) => prepare(
+                    packets,
+                    block,
+                    counters,
+                    &mut self.identification,
+                    &mut batch,
+                ),
+                None => {
+                    packets.for_each(|packet| packet.fate = Some(DropReason::SequenceExhausted))
+                }
+            }
         }
         batch.seal();
+        self.send(tables, out);
+    }
 
-        let mut failed = failed.into_iter().peekable();
-        for (i, mut staged) in self.staged.drain(..).enumerate() {
-            if let Some((_, reason)) = failed.next_if(|&(at, _)| usize::from(at) == i) {
-                self.counters.drop_in(staged.tunnel, reason);
-                self.pool.give(staged.frame);
-                continue;
-            }
-            if let Some((tunnel, _)) = &blocks[usize::from(groups.of[i])] {
-                tunnel
-                    .template
-                    .finish(&mut staged.frame.bytes_mut()[ETHERNET..]);
-                out.ports[tunnel.port.index()].push(staged.tunnel.0, staged.frame);
+    /// Sends the sealed batch.
+    fn send(&mut self, tables: &Tables, out: &mut Output) {
+        for mut staged in self.staged.drain(..) {
+            match (staged.fate, tables.tunnel(staged.tunnel)) {
+                (None, Some(tunnel)) => {
+                    tunnel
+                        .template
+                        .finish(&mut staged.frame.bytes_mut()[ETHERNET..]);
+                    out.ports[tunnel.port.index()].push(staged.tunnel.0, staged.frame);
+                }
+                (fate, _) => {
+                    let reason = fate.unwrap_or(DropReason::TunnelDown);
+                    self.counters.drop_in(staged.tunnel, reason);
+                    self.pool.give(staged.frame);
+                }
             }
         }
     }
 }
 
+/// Gives the packets of one tunnel their headers and adds them to the batch.
+#[inline]
+fn prepare<'t: 'f, 'f>(
+    packets: impl Iterator<Item = &'f mut Staged>,
+    (tunnel, sa, sequences): (&'t Tunnel, &'t OutboundSa, SequenceBlock),
+    counters: &mut TunnelCounters,
+    identification: &mut u16,
+    batch: &mut SealBatch<'f>,
+) {
+    for (packet, sequence) in packets.zip(sequences) {
+        let len = packet.frame.len() as u64;
+        *identification = identification.wrapping_add(1);
+        let Staged {
+            frame, inner, fate, ..
+        } = packet;
+        match headers(frame, *inner, tunnel, sa, *identification) {
+            Some(esp) => {
+                counters.sent += 1;
+                counters.sent_bytes += len;
+                batch.push(&sa.key, sequence, esp);
+            }
+            None => *fate = Some(DropReason::FrameTooSmall),
+        }
+    }
+}
+
 /// Puts all headers in front of the packet and the trailer behind it; the result is the ESP packet,
-/// from the SPI to the ICV. `None` if the frame has no room: it is then unchanged.
+/// from the SPI to the ICV. `None` if the frame has no room.
+///
+/// The inner TTL is decremented here, where the header is in the cache anyway.
 #[inline]
 fn headers<'f>(
-    staged: &'f mut Staged,
+    frame: &'f mut Frame,
+    inner: Inner,
     tunnel: &Tunnel,
+    sa: &OutboundSa,
     identification: u16,
 ) -> Option<&'f mut [u8]> {
-    let suite = tunnel.outbound.as_deref()?.key.suite();
+    let suite = sa.key.suite();
     let ethernet = tunnel.ethernet.as_ref()?;
-    let frame = &mut staged.frame;
-    let inner = frame.len();
+    if inner.transit {
+        decrement_ttl(frame, inner.family);
+    }
+    let len = frame.len();
     let front = ETHERNET + tunnel.template.len() + suite.iv_len();
-    let trailer = esp_trailer::len(inner, suite.block_len());
+    let trailer = esp_trailer::len(len, suite.block_len());
     if frame.headroom() < front || !frame.grow_back(trailer + suite.icv_len()) {
         return None;
     }
@@ -127,19 +150,19 @@ fn headers<'f>(
         return None;
     }
     let bytes = frame.bytes_mut();
-    let end = front + inner;
+    let end = front + len;
     esp_trailer::write(
         &mut bytes[end..],
         trailer,
-        esp_trailer::next_header(staged.family),
+        esp_trailer::next_header(inner.family),
     );
     bytes[..ETHERNET].copy_from_slice(ethernet);
     let df = match tunnel.outer_df {
-        OuterDf::Copy => staged.df,
+        OuterDf::Copy => inner.df,
         OuterDf::Set => true,
         OuterDf::Clear => false,
     };
-    let tos = ecn::encapsulate(staged.tos, tunnel.dscp);
+    let tos = ecn::encapsulate(inner.tos, tunnel.dscp);
     tunnel
         .template
         .stamp(&mut bytes[ETHERNET..], tos, df, identification);
