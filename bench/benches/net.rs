@@ -5,7 +5,10 @@
 //! traffic and not one packet; criterion's throughput line gives elements, that is packets, per
 //! second, and its inverse is the cost of a packet.
 
-#![allow(missing_docs, reason = "criterion's macro makes a public function without any")]
+#![allow(
+    missing_docs,
+    reason = "criterion's macro makes a public function without any"
+)]
 
 use std::hint::black_box;
 
