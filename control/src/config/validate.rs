@@ -465,9 +465,7 @@ pub fn against_host(config: &Config, host: &HostView) -> Diagnostics {
             if let Some((name, net)) = connected.iter().find(|(_, net)| net.contains(to)) {
                 found.error(
                     Some(config.source.locate(&route.span)),
-                    format!(
-                        "{to} is inside network {net} of `{name}`, but would go into a tunnel"
-                    ),
+                    format!("{to} is inside network {net} of `{name}`, but would go into a tunnel"),
                     "route wider networks only: the longest prefix wins, and this one would take \
                      packets away from the interface",
                 );
