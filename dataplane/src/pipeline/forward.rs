@@ -119,7 +119,7 @@ impl Path {
         let decisions = hops.iter().zip(&tunnels);
         for ((frame, brief), decision) in frames.drain(..).zip(&briefs).zip(decisions) {
             match decision {
-                (_, Some(tunnel)) => self.into_tunnel(tables, frame, brief, tunnel, out),
+                (_, Some(tunnel)) => self.forward_to_tunnel(tables, frame, brief, tunnel, out),
                 (Some(hop), None) => self.elsewhere(tables, frame, brief, hop, out),
                 (None, None) => {
                     self.complain(tables, &frame, brief.way, Problem::NoRoute);
@@ -181,7 +181,7 @@ impl Path {
     }
 
     #[inline]
-    fn into_tunnel(
+    fn forward_to_tunnel(
         &mut self,
         tables: &Tables,
         mut frame: Frame,
