@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::unbounded;
 use hawser_api::{Event, FromDataplane, PROTOCOL_VERSION, Refusal, Reply, Request, Update};
 use hawser_ebpf::Action;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,7 +20,7 @@ use crate::{
     ipc::{Connection, Listener},
     sa::hard_limit,
     setup::{self, Running},
-    statistics::Collected,
+    statistics::{self, Collected},
     tables::{Changes, SteeringChange},
     waker::Waker,
     worker::Command,
@@ -346,19 +345,7 @@ fn extend_leases(running: &mut Running) -> Vec<(hawser_api::TunnelId, hawser_api
 }
 
 fn write_tops(running: &mut Running) {
-    let (to, from) = unbounded();
-    for worker in &running.workers {
-        worker.send(Command::Tops(to.clone()));
-    }
-    drop(to);
-    let deadline = Instant::now() + ANSWER;
-    let mut tops = std::collections::HashMap::new();
-    while let Ok(list) = from.recv_deadline(deadline) {
-        tops.extend(
-            list.into_iter()
-                .map(|(slot, generation, top)| ((slot, generation), top)),
-        );
-    }
+    let tops = statistics::tops(&running.workers);
     let Running {
         model, checkpoint, ..
     } = running;

@@ -1,6 +1,6 @@
 //! Counters of all workers, put together for control.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use crossbeam_channel::unbounded;
 use hawser_api::{
@@ -12,7 +12,7 @@ use hawser_xsk::Link;
 use crate::{
     counters::TunnelCounters,
     manager::ANSWER,
-    setup::Running,
+    setup::{Running, WorkerHandle},
     worker::{Command, Report},
 };
 
@@ -24,7 +24,7 @@ pub struct Collected {
     at_nanos: u64,
     reports: Vec<Report>,
     tunnels: Vec<TunnelCounters>,
-    tops: std::collections::HashMap<(u32, u64), u64>,
+    tops: Tops,
 }
 
 impl Collected {
@@ -32,25 +32,17 @@ impl Collected {
     #[must_use]
     pub fn gather(running: &Running, epoch: Instant) -> Self {
         let (to, from) = unbounded();
-        let (tops_to, tops_from) = unbounded();
         for worker in &running.workers {
-            worker.send(Command::Tops(tops_to.clone()));
             worker.send(Command::Report(to.clone()));
         }
-        drop((to, tops_to));
+        drop(to);
         let deadline = Instant::now() + ANSWER;
         let mut reports = Vec::new();
         while let Ok(report) = from.recv_deadline(deadline) {
             reports.push(report);
         }
         reports.sort_by_key(|report| report.id);
-        let mut tops = std::collections::HashMap::new();
-        for list in tops_from.try_iter() {
-            tops.extend(
-                list.into_iter()
-                    .map(|(slot, generation, top)| ((slot, generation), top)),
-            );
-        }
+        let tops = tops(&running.workers);
         let mut tunnels: Vec<TunnelCounters> = Vec::new();
         for report in &reports {
             let theirs = &report.counters.tunnels;
@@ -189,6 +181,28 @@ impl Collected {
             drops: counted.drops,
         }
     }
+}
+
+/// Highest authenticated sequence number by slot and generation of the inbound SA.
+type Tops = HashMap<(u32, u64), u64>;
+
+/// Asks all workers how far the replay windows of their SAs are. What a worker that does not
+/// answer in time owns is missing.
+pub(crate) fn tops(workers: &[WorkerHandle]) -> Tops {
+    let (to, from) = unbounded();
+    for worker in workers {
+        worker.send(Command::Tops(to.clone()));
+    }
+    drop(to);
+    let deadline = Instant::now() + ANSWER;
+    let mut tops = Tops::new();
+    while let Ok(list) = from.recv_deadline(deadline) {
+        tops.extend(
+            list.into_iter()
+                .map(|(slot, generation, top)| ((slot, generation), top)),
+        );
+    }
+    tops
 }
 
 /// Resident memory of this process: the second field of /proc/self/statm, in pages.
