@@ -11,8 +11,8 @@ use std::{
 };
 
 use hawser_api::{
-    GroupId, InboundSa, Member, NextHop, OutboundSa, PortId, Role, Selectors, Spi, TableId, Tunnel,
-    TunnelId,
+    Encapsulation, GroupId, InboundSa, Member, NextHop, OutboundSa, PortId, Role, Selectors, Spi,
+    TableId, Tunnel, TunnelId,
 };
 pub use hindrance::Hindrance;
 use ipnet::IpNet;
@@ -64,7 +64,7 @@ impl SaSet {
     pub fn configured(config: &Config, ids: &Ids) -> Self {
         let mut set = Self::default();
         for tunnel in &config.tunnels {
-            let (Some(id), Some(manual)) = (ids.tunnel(&tunnel.name), &tunnel.manual) else {
+            let (Some(id), Some(manual)) = (ids.tunnel(&tunnel.name), tunnel.manual()) else {
                 continue;
             };
             set.outbound.insert(
@@ -95,6 +95,29 @@ impl SaSet {
     }
 }
 
+/// Where a tunnel's peer is, as a key exchange found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerPath {
+    /// Our outside address.
+    pub local: IpAddr,
+    /// The peer's, or that of the NAT in front of it.
+    pub remote: IpAddr,
+    /// Plain, or in UDP because of a NAT.
+    pub encapsulation: Encapsulation,
+}
+
+impl PeerPath {
+    /// What the configuration says, unless a key exchange knows better.
+    #[must_use]
+    pub fn of(tunnel: &config::Tunnel, found: Option<&Self>) -> Self {
+        found.copied().unwrap_or(Self {
+            local: tunnel.local.value,
+            remote: tunnel.remote.value,
+            encapsulation: tunnel.encapsulation,
+        })
+    }
+}
+
 /// All that the tables follow from.
 pub struct Inputs<'a> {
     /// The configuration.
@@ -103,6 +126,8 @@ pub struct Inputs<'a> {
     pub ids: &'a Ids,
     /// SAs.
     pub sas: &'a Arc<SaSet>,
+    /// Where the peers of key exchanges are.
+    pub peers: &'a BTreeMap<TunnelId, PeerPath>,
     /// Ports of the running data plane.
     pub ports: &'a Ports,
     /// What the kernel knows.
@@ -178,8 +203,12 @@ impl Inputs<'_> {
 
     /// Where a tunnel's packets leave, and what is in the way.
     fn place(&self, id: TunnelId, tunnel: &config::Tunnel) -> (Option<Tunnel>, Option<Hindrance>) {
-        let remote = tunnel.remote.value;
-        let path = self.paths.get(&(remote, tunnel.local.value));
+        let peer = PeerPath::of(tunnel, self.peers.get(&id));
+        let remote = peer.remote;
+        if remote.is_unspecified() {
+            return (None, Some(Hindrance::NoPeer));
+        }
+        let path = self.paths.get(&(remote, peer.local));
         let (port, next_hop, route_mtu, mut hindrance) = match (&tunnel.interface, path) {
             (Some(interface), _) => {
                 let next_hop = tunnel.next_hop.as_ref().map_or(remote, |n| n.value);
@@ -221,7 +250,10 @@ impl Inputs<'_> {
             Some(_) => self.unresolved(port, next_hop),
         });
         if hindrance.is_none() && !self.sas.outbound.contains_key(&id) {
-            hindrance = Some(Hindrance::NoSa);
+            hindrance = Some(match tunnel.ike() {
+                Some(_) => Hindrance::NoExchange,
+                None => Hindrance::NoSa,
+            });
         }
         // A link that grew takes no larger packets before the frames are larger too.
         let link_mtu = link.map_or(port.mtu, |l| l.mtu.min(port.mtu));
@@ -235,9 +267,9 @@ impl Inputs<'_> {
         let placed = Tunnel {
             id,
             name: tunnel.name.clone(),
-            local: tunnel.local.value,
+            local: peer.local,
             remote,
-            encapsulation: tunnel.encapsulation,
+            encapsulation: peer.encapsulation,
             port: port.id,
             next_hop,
             outside_mtu: u16::try_from(mtu).unwrap_or(u16::MAX),

@@ -77,7 +77,7 @@ fn made_keys_are_taken_at_both_ends_and_match() {
     let load = |file| hawser::config::load(&path.join(file)).0.unwrap();
     let (a, b) = (load("hawser.toml"), load("b/hawser.toml"));
     for (a, b) in a.tunnels.iter().zip(&b.tunnels) {
-        let (a, b) = (a.manual.as_ref().unwrap(), b.manual.as_ref().unwrap());
+        let (a, b) = (a.manual().unwrap(), b.manual().unwrap());
         assert_eq!((&a.outbound, &a.inbound), (&b.inbound, &b.outbound));
         assert_ne!(a.outbound.key, a.inbound.key);
     }

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hawser::config::{self, Config, Diagnostics, Severity};
+use hawser::config::{
+    self, Config, Diagnostics, Severity,
+    ike::{Auth, DpdAction, Identity, Ike, Startup},
+};
 
 /// A folder with a configuration and its key file.
 struct Folder(tempfile::TempDir);
@@ -27,6 +30,11 @@ impl Folder {
         let path = self.path("keys.toml");
         fs::write(&path, keys).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn write_secret(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     fn load(&self) -> (Option<Config>, Diagnostics) {
@@ -97,6 +105,30 @@ fn broken(from: &str, to: &str) -> String {
     GOOD.replacen(from, to, 1)
 }
 
+/// [`GOOD`] with a key exchange instead of manual keys, and `more` in its table.
+fn with_ike(more: &str) -> String {
+    broken(
+        "suite = \"aes128-gcm16\"\nmanual = { key_file = \"keys.toml\" }\n",
+        &format!("[connection.ike]\nsecrets = \"secrets.toml\"\n{more}\n"),
+    )
+}
+
+/// A folder with [`with_ike`] and this secrets file.
+fn ike_folder(config: &str, secrets: &str) -> Folder {
+    let folder = Folder::new(config, &good_keys());
+    folder.write_secret("secrets.toml", secrets);
+    folder
+}
+
+const SECRET: &str = "[[secret]]\nconnection = \"lab\"\npre_shared_key = \"not.for.you_1\"\n";
+
+/// What a tunnel has that says nothing.
+fn defaults() -> Ike {
+    let (config, diagnostics) = ike_folder(&with_ike(""), SECRET).load();
+    assert_eq!(diagnostics.to_string(), "");
+    config.unwrap().tunnels[0].ike().unwrap().clone()
+}
+
 #[test]
 fn a_good_configuration_is_taken_without_a_word() {
     let (config, diagnostics) = Folder::new(GOOD, &good_keys()).load();
@@ -104,7 +136,7 @@ fn a_good_configuration_is_taken_without_a_word() {
     let config = config.unwrap();
     let names: Vec<&str> = config.tunnels.iter().map(|t| t.name.as_str()).collect();
     assert_eq!(names, ["lab/a", "lab/b"]);
-    let manual = config.tunnels[1].manual.as_ref().unwrap();
+    let manual = config.tunnels[1].manual().unwrap();
     assert_eq!(
         (manual.outbound.spi.0, manual.inbound.spi.0),
         (0x1001, 0x2001)
@@ -117,7 +149,7 @@ fn a_good_configuration_is_taken_without_a_word() {
 fn the_documented_example_is_valid() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("example/hawser.toml");
     let mut keys = String::new();
-    for (n, tunnel) in ["aws-1/a", "aws-1/b"].iter().enumerate() {
+    for (n, tunnel) in ["lab/a"].iter().enumerate() {
         let key = |seed: usize| format!("{:02x}", seed * 16 + n).repeat(36);
         keys += &format!(
             "[[key]]\ntunnel = \"{tunnel}\"\noutbound = {{ spi = \"0x100{n}\", key = \"{}\" }}\n\
@@ -127,6 +159,10 @@ fn the_documented_example_is_valid() {
         );
     }
     let folder = Folder::new(&fs::read_to_string(example).unwrap(), &keys);
+    folder.write_secret(
+        "secrets.toml",
+        "[[secret]]\nconnection = \"aws-1\"\npre_shared_key = \"of.an.example_1\"\n",
+    );
     fs::write(
         folder.path("prefixes.txt"),
         "# a comment\n100.64.0.0/10\n\n100.128.0.0/9 # x\n",
@@ -137,6 +173,29 @@ fn the_documented_example_is_valid() {
     let config = config.unwrap();
     assert_eq!(config.dataplane.workers, Some(vec![Some(2), Some(3)]));
     assert_eq!(config.tunnels[0].ceiling.packets_per_second, 140_000);
+    // The example shows the defaults: a tunnel that says nothing has the same but the proposals.
+    let (shown, silent) = (config.tunnels[0].ike().unwrap(), defaults());
+    assert_eq!(shown.lifetimes, silent.lifetimes);
+    assert_eq!((shown.dpd, shown.startup), (silent.dpd, silent.startup));
+    assert_eq!(
+        (
+            &shown.local_networks,
+            &shown.remote_networks,
+            shown.fragment_size
+        ),
+        (
+            &silent.local_networks,
+            &silent.remote_networks,
+            silent.fragment_size
+        )
+    );
+    assert_eq!(
+        (shown.mobike, shown.childless),
+        (silent.mobike, silent.childless)
+    );
+    assert_eq!(shown.proposals[0], silent.proposals[0]);
+    assert_eq!(shown.esp_proposals[0], silent.esp_proposals[0]);
+    assert_eq!(config.tunnels[1].ike().unwrap().startup, Startup::Add);
     assert_eq!(config.routes[1].to.len(), 2);
     assert_eq!(config.table_names(), ["main", "guests"]);
 }
@@ -163,7 +222,7 @@ error: unknown key `remot` in [[connection.tunnel]]
    = remedy: did you mean `remote`? valid are `name`, `local`, `remote`, `inside`, `owner`, \
 `encapsulation`, `local_port`, `remote_port`, `outside_mtu`, `dscp`, `df`, `ignore_df`, `tcp_mss`, \
 `ceiling`, `route_table`, `interface`, `next_hop`, `suite`, `esn`, `weight`, `replay_window`, \
-`manual`
+`manual`, `ike`
 
 "
     );
@@ -587,5 +646,214 @@ fn a_route_that_takes_a_part_of_an_inside_network_is_refused() {
         found.0[0]
             .reason
             .contains("10.0.1.128/25 is inside network 10.0.1.0/24 of `eth1`")
+    );
+}
+
+#[test]
+fn a_key_exchange_has_the_words_of_aws_and_our_defaults() {
+    let ike = defaults();
+    let address = |text: &str| Some(Identity::Address(text.parse().unwrap()));
+    assert_eq!(ike.local_id, address("192.0.2.1"));
+    assert_eq!(ike.remote_id, address("198.51.100.1"));
+    assert!(matches!(&ike.auth, Auth::PreSharedKey(key) if key.expose() == b"not.for.you_1"));
+    assert_eq!(
+        (ike.lifetimes.phase1, ike.lifetimes.phase2),
+        (28_800, 3_600)
+    );
+    assert_eq!((ike.dpd.timeout, ike.dpd.action), (40, DpdAction::Restart));
+    assert_eq!((ike.startup, ike.replay_window), (Startup::Start, 1024));
+    assert!(!format!("{ike:?}").contains("not.for.you"));
+    // Whoever waits for the peer leaves the next start to it, as AWS does.
+    let waiting = ike_folder(&with_ike("startup_action = \"add\""), SECRET);
+    let config = waiting.load().0.unwrap();
+    assert_eq!(
+        config.tunnels[0].ike().unwrap().dpd.action,
+        DpdAction::Clear
+    );
+}
+
+#[test]
+fn a_tunnel_overrides_single_words_of_its_connection() {
+    let config = with_ike("dpd_timeout = 60\nphase2_lifetime = 1800").replace(
+        "remote = \"198.51.100.2\"",
+        "remote = \"198.51.100.2\"\n[connection.tunnel.ike]\ndpd_timeout = 90\nremote_id = \"any\"",
+    );
+    let (config, diagnostics) = ike_folder(&config, SECRET).load();
+    assert_eq!(diagnostics.to_string(), "");
+    let config = config.unwrap();
+    let [a, b] = [0, 1].map(|n: usize| config.tunnels[n].ike().unwrap());
+    assert_eq!((a.dpd.timeout, b.dpd.timeout), (60, 90));
+    assert_eq!((a.lifetimes.phase2, b.lifetimes.phase2), (1800, 1800));
+    assert_eq!(b.remote_id, None);
+    // The margin that nobody chose fits the lifetime.
+    assert_eq!(a.lifetimes.margin, 450);
+}
+
+#[test]
+fn mistakes_in_a_key_exchange_have_their_line_reason_and_remedy() {
+    let cases: Vec<(String, usize, &str, &str)> = vec![
+        (
+            with_ike("version = \"ikev1\""),
+            13,
+            "`ikev1` is not spoken here",
+            "leave it out",
+        ),
+        (
+            with_ike("proposals = \"aes256gcm16-sha384-ecp384\""),
+            13,
+            "is no cipher, hash or group",
+            "aes256-gcm16/sha2-384/group20",
+        ),
+        (
+            with_ike("esp_proposals = [\"aes256-gcm16/sha2-256\"]"),
+            13,
+            "takes no hash here",
+            "aes256-gcm16/group20",
+        ),
+        (
+            with_ike("proposals = \"aes128-cbc/sha1/group2\""),
+            13,
+            "weak by today's standards: group2",
+            "nothing better",
+        ),
+        (
+            with_ike("phase2_lifetime = 3600\nrekey_margin = 2000"),
+            14,
+            "a `rekey_margin` of 2000 s is more than half of 3600 s",
+            "at most 1800",
+        ),
+        (
+            with_ike("phase1_lifetime = 1200"),
+            13,
+            "the lifetime of phase 2 (3600 s) is longer than that of phase 1 (1200 s)",
+            "shorter `phase2_lifetime`",
+        ),
+        (
+            with_ike("dpd_timeout = 30\ndpd_delay = 30"),
+            14,
+            "would be dead (30 s) before it is asked (30 s)",
+            "shorter `dpd_delay`",
+        ),
+        (
+            with_ike("dpd_action = \"hold\""),
+            13,
+            "`hold` is no value for `dpd_action`",
+            "`clear`, `none`, `restart`",
+        ),
+        (
+            with_ike("certificate = \"c.pem\""),
+            13,
+            "both a secrets file and a certificate",
+            "remove",
+        ),
+        (
+            with_ike("").replace("secrets = \"secrets.toml\"", "mobike = false"),
+            15,
+            "has nothing to authenticate with",
+            "secrets = \"secrets.toml\"",
+        ),
+        (
+            with_ike("").replace(
+                "[connection.ike]",
+                "suite = \"aes128-gcm16\"\n[connection.ike]",
+            ),
+            11,
+            "with a key exchange the suite is negotiated",
+            "esp_proposals = [\"aes128-gcm16\"]",
+        ),
+        (
+            with_ike("").replace("remote = \"198.51.100.2\"", "remote = \"any\""),
+            24,
+            "cannot be started from here",
+            "startup_action = \"add\"",
+        ),
+        (
+            with_ike("").replace("198.51.100.2", "198.51.100.1"),
+            21,
+            "has the same ends and identities as `lab/a` at",
+            "another `local`",
+        ),
+        (
+            with_ike("").replace(
+                "remote = \"198.51.100.2\"",
+                "remote = \"198.51.100.2\"\nencapsulation = \"plain\"",
+            ),
+            25,
+            "looks for NATs by itself",
+            "write \"udp\"",
+        ),
+        (
+            broken(
+                "manual = {",
+                "ike = { secrets = \"secrets.toml\" }\nmanual = {",
+            ),
+            13,
+            "both manual keys and a key exchange",
+            "remove the `manual` table",
+        ),
+    ];
+    for (config, line, reason, remedy) in cases {
+        let (_, diagnostics) = ike_folder(&config, SECRET).load();
+        let found = diagnostics.0.iter().any(|d| {
+            d.location.as_ref().is_some_and(|l| l.line == line)
+                && d.reason.contains(reason)
+                && d.remedy.contains(remedy)
+        });
+        assert!(found, "{line} {reason} {remedy}:\n{diagnostics}\n{config}");
+    }
+}
+
+#[test]
+fn a_secrets_file_is_refused_when_others_can_read_it_and_is_never_quoted() {
+    let folder = ike_folder(&with_ike(""), SECRET);
+    let path = folder.path("secrets.toml");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let said = folder.said();
+    assert!(
+        said.contains("mode 0640") && said.contains("chmod 600"),
+        "{said}"
+    );
+
+    let cases = [
+        (
+            "[[secret]]\ntunnel = \"lab/a\"\npre_shared_key = \"not.for.you_1\"\n",
+            "has no secret for `lab/b`",
+        ),
+        (
+            "[[secret]]\ntunnel = \"lab/a\"\npre_shared_key = not.for.you_1\n",
+            "not TOML",
+        ),
+        (
+            "[[secret]]\ntunnel = \"lab/a\"\nconnection = \"lab\"\npre_shared_key = \"not.for.you_1\"\n",
+            "one tunnel or for one connection",
+        ),
+        (
+            "[[secret]]\nconnection = \"lab\"\npre_shared_key_hex = \"not.for.you_1\"\n",
+            "hexadecimal digits",
+        ),
+        (
+            "[[secret]]\nconnection = \"lab\"\npre_shared_key = \"not.fo\"\n",
+            "of 6 octets can be guessed",
+        ),
+        (
+            "[[secret]]\nconnection = \"lab\"\nkey = \"not.for.you_1\"\n",
+            "unknown key `key`",
+        ),
+        ("", "has no [[secret]]"),
+    ];
+    for (secrets, expected) in cases {
+        let said = ike_folder(&with_ike(""), secrets).said();
+        assert!(said.contains(expected), "{expected}:\n{said}");
+        assert!(!said.contains("not.fo"), "{said}");
+    }
+    // The tunnel's own entry goes before its connection's.
+    let both = format!(
+        "{SECRET}[[secret]]\ntunnel = \"lab/b\"\npre_shared_key_hex = \"00ff00ff00ff00ff\"\n"
+    );
+    let (config, diagnostics) = ike_folder(&with_ike(""), &both).load();
+    assert_eq!(diagnostics.to_string(), "");
+    let b = config.unwrap().tunnels[1].ike().unwrap().clone();
+    assert!(
+        matches!(b.auth, Auth::PreSharedKey(key) if key.expose() == [0, 255, 0, 255, 0, 255, 0, 255])
     );
 }

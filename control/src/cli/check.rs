@@ -70,8 +70,32 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
             )),
             _ => print(&format!("{file}: refused ({found})\n")),
         }
+        if let Some(config) = &config
+            && errors == 0
+        {
+            print(&exchanges(config));
+        }
     }
     if errors == 0 { OK } else { REFUSED }
+}
+
+/// What the key exchanges will be: the first few in full, they are rarely different.
+fn exchanges(config: &Config) -> String {
+    const SHOWN: usize = 8;
+    let all: Vec<_> = config
+        .tunnels
+        .iter()
+        .filter_map(|tunnel| Some((&tunnel.name, tunnel.ike()?)))
+        .collect();
+    let mut text: String = all
+        .iter()
+        .take(SHOWN)
+        .map(|(name, ike)| format!("  {name}: {ike}\n"))
+        .collect();
+    if all.len() > SHOWN {
+        text += &format!("  and {} more tunnels with IKEv2\n", all.len() - SHOWN);
+    }
+    text
 }
 
 fn compare_with_host(config: &Config) -> Diagnostics {

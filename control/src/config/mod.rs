@@ -4,17 +4,20 @@
 //! offending text, the reason and the remedy. The format is documented by `hawser help config`.
 
 mod diagnostic;
+pub mod ike;
 pub mod keys;
 mod model;
 mod parse;
+mod protected;
 mod reader;
+mod secrets;
 mod units;
 mod validate;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, Source};
 pub use model::{
-    Config, Dataplane, Gateway, Interface, MAIN_TABLE, ManualKey, ManualSas, Route,
-    StaticNeighbour, Tunnel, Via, Vlan,
+    Config, Dataplane, Gateway, IkeGlobal, Interface, Keys, MAIN_TABLE, ManualKey, ManualSas,
+    Route, StaticNeighbour, Tunnel, Via, Vlan,
 };
 pub use parse::{load, parse, run_dir_of};
 pub use reader::{At, did_you_mean};

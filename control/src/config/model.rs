@@ -6,7 +6,7 @@ use hawser_aead::Suite;
 use hawser_api::{Ceiling, Dscp, IdlePolicy, OuterDf, Role, Secret, Spi};
 use ipnet::IpNet;
 
-use super::{diagnostic::Source, reader::At};
+use super::{diagnostic::Source, ike::Ike, reader::At};
 
 /// Name of the route table that everything uses unless told otherwise.
 pub const MAIN_TABLE: &str = "main";
@@ -23,6 +23,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// The data plane process.
     pub dataplane: Dataplane,
+    /// The key exchange of all tunnels.
+    pub ike: IkeGlobal,
     /// Interfaces, in the order of the file.
     pub interfaces: Vec<Interface>,
     /// Tunnels of all connections, in the order of the file.
@@ -65,6 +67,19 @@ pub struct Dataplane {
     pub hash_seed: Option<u64>,
 }
 
+/// `[ike]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IkeGlobal {
+    /// AWS-style tunnel log, JSON lines; `None` writes them to the daemon's log.
+    pub tunnel_log: Option<PathBuf>,
+    /// Where session keys are written for Wireshark: a folder. Whoever reads it reads the traffic.
+    pub key_log: Option<PathBuf>,
+    /// Half-open IKE SAs above which peers must show a cookie (RFC 7296, section 2.6).
+    pub cookie_threshold: u32,
+    /// Half-open IKE SAs at most.
+    pub half_open_limit: u32,
+}
+
 /// `[[interface]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -103,7 +118,8 @@ pub struct Tunnel {
     pub connection: String,
     /// Our outside address.
     pub local: At<IpAddr>,
-    /// The peer's outside address.
+    /// The peer's outside address; unspecified (`0.0.0.0` or `::`) for a peer that calls from
+    /// anywhere.
     pub remote: At<IpAddr>,
     /// Our addresses inside the tunnel, with the network that the peer shares.
     pub inside: Vec<At<IpNet>>,
@@ -131,8 +147,19 @@ pub struct Tunnel {
     pub interface: Option<At<String>>,
     /// Neighbour that outer packets go to, when not the one that the kernel's route says.
     pub next_hop: Option<At<IpAddr>>,
-    /// The SAs, when set by hand.
-    pub manual: Option<ManualSas>,
+    /// Where its SAs come from.
+    pub keys: Keys,
+}
+
+/// Where the SAs of a tunnel come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Set by hand.
+    Manual(ManualSas),
+    /// By key exchange.
+    Ike(Box<Ike>),
+    /// From nowhere: only while a refused configuration is read to its end.
+    None,
 }
 
 /// A pair of SAs with keys from a file.
@@ -208,6 +235,30 @@ pub struct StaticNeighbour {
 }
 
 impl Tunnel {
+    /// The SAs, when set by hand.
+    #[must_use]
+    pub fn manual(&self) -> Option<&ManualSas> {
+        match &self.keys {
+            Keys::Manual(manual) => Some(manual),
+            Keys::Ike(_) | Keys::None => None,
+        }
+    }
+
+    /// The key exchange, when there is one.
+    #[must_use]
+    pub fn ike(&self) -> Option<&Ike> {
+        match &self.keys {
+            Keys::Ike(ike) => Some(ike),
+            Keys::Manual(_) | Keys::None => None,
+        }
+    }
+
+    /// Whether the peer may call from anywhere.
+    #[must_use]
+    pub fn any_remote(&self) -> bool {
+        self.remote.value.is_unspecified()
+    }
+
     /// Whether all settings are the same, wherever in the file they stand.
     #[must_use]
     pub fn same_settings(&self, other: &Self) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! What follows from several keys together is checked in [`super::validate`].
 
+mod ike;
 mod route;
 mod tunnel;
 
@@ -12,11 +13,12 @@ use std::{
 };
 
 use hawser_api::{IdlePolicy, Role};
+#[cfg(test)]
+pub(super) use ike::default_lifetimes;
 
 use super::{
     diagnostic::{Diagnostics, Source},
-    keys::KeyFiles,
-    model::{Config, Dataplane, Gateway, Interface, MAIN_TABLE, StaticNeighbour, Vlan},
+    model::{Config, Dataplane, Gateway, IkeGlobal, Interface, MAIN_TABLE, StaticNeighbour, Vlan},
     reader::{At, Context, Table},
     units::Mac,
     validate,
@@ -54,24 +56,33 @@ pub fn run_dir_of(path: &Path) -> Option<PathBuf> {
 #[must_use]
 pub fn parse(path: &Path, text: String) -> (Option<Config>, Diagnostics) {
     let source = Arc::new(Source::new(path, text));
-    let mut keys = KeyFiles::default();
+    let mut files = tunnel::Files::default();
     let (config, mut diagnostics) = {
         let context = Context::new(&source);
-        let config = read(&context, &source, path, &mut keys);
+        let config = read(&context, &source, path, &mut files);
         validate::validate(&config, &context);
         (config, context.finish())
     };
-    diagnostics.0.extend(keys.finish(&config.tunnels).0);
+    diagnostics.0.extend(files.keys.finish(&config.tunnels).0);
+    diagnostics.0.extend(files.ike.secrets.finish().0);
     diagnostics.sort();
+    // What a connection says wrong would be said again for each of its tunnels.
+    diagnostics.0.dedup();
     ((!diagnostics.has_errors()).then_some(config), diagnostics)
 }
 
-fn read(context: &Context<'_>, source: &Arc<Source>, path: &Path, keys: &mut KeyFiles) -> Config {
+fn read(
+    context: &Context<'_>,
+    source: &Arc<Source>,
+    path: &Path,
+    files: &mut tunnel::Files,
+) -> Config {
     let document = context.document();
     let root = Table::new(context, "the file", document.get_ref(), 0..0);
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let gateway = gateway(&root);
     let dataplane = dataplane(context, &root);
+    let ike = ike_global(context, &root, &base);
     let interfaces = root
         .tables("interface", "[[interface]]")
         .into_iter()
@@ -80,7 +91,7 @@ fn read(context: &Context<'_>, source: &Arc<Source>, path: &Path, keys: &mut Key
     let mut tunnels = Vec::new();
     let mut connections = Vec::new();
     for table in root.tables("connection", "[[connection]]") {
-        tunnel::connection(context, table, &base, keys, &mut connections, &mut tunnels);
+        tunnel::connection(context, table, &base, files, &mut connections, &mut tunnels);
     }
     let names = route::Names {
         connections: &connections,
@@ -101,6 +112,7 @@ fn read(context: &Context<'_>, source: &Arc<Source>, path: &Path, keys: &mut Key
         source: Arc::clone(source),
         gateway,
         dataplane,
+        ike,
         interfaces,
         connections: connections.into_iter().map(|c| c.value).collect(),
         tunnels,
@@ -137,6 +149,33 @@ fn gateway(root: &Table<'_, '_, '_>) -> Gateway {
     };
     table.finish();
     gateway
+}
+
+fn ike_global(context: &Context<'_>, root: &Table<'_, '_, '_>, base: &Path) -> IkeGlobal {
+    let mut ike = IkeGlobal {
+        tunnel_log: None,
+        key_log: None,
+        cookie_threshold: 64,
+        half_open_limit: 4096,
+    };
+    let Some(table) = root.table("ike", "[ike]") else {
+        return ike;
+    };
+    ike.tunnel_log = table.string("tunnel_log").map(|p| base.join(p.value));
+    let number = |key, range| table.integer(key, range).map(|n| n.value as u32);
+    ike.cookie_threshold =
+        number("cookie_threshold", 0..=1_000_000).unwrap_or(ike.cookie_threshold);
+    ike.half_open_limit = number("half_open_limit", 1..=1_000_000).unwrap_or(ike.half_open_limit);
+    if let Some(folder) = table.string("key_log") {
+        context.warning(
+            &folder.span,
+            "session keys are written to files: whoever reads them reads the traffic",
+            "remove `key_log` when the search for the fault is over",
+        );
+        ike.key_log = Some(base.join(folder.value));
+    }
+    table.finish();
+    ike
 }
 
 fn dataplane(context: &Context<'_>, root: &Table<'_, '_, '_>) -> Dataplane {

@@ -385,6 +385,14 @@ impl<'c, 'a, 't> Table<'c, 'a, 't> {
             .any(|(k, v)| k.get_ref() == key && v.get_ref().is_str())
     }
 
+    /// Whether the key holds this very string.
+    #[must_use]
+    pub(super) fn is(&self, key: &str, text: &str) -> bool {
+        self.table
+            .iter()
+            .any(|(k, v)| k.get_ref() == key && v.get_ref().as_str() == Some(text))
+    }
+
     /// A table inside this one.
     pub(super) fn table(&self, key: &'static str, what: &'static str) -> Option<Table<'c, 'a, 't>> {
         let value = self.get(key)?;

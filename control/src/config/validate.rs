@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::{
     diagnostic::Diagnostics,
+    ike::Startup,
     model::{Config, MAIN_TABLE, Tunnel, Via},
     reader::{Context, did_you_mean, listed},
 };
@@ -34,6 +35,7 @@ pub(super) fn validate(config: &Config, context: &Context<'_>) {
         tunnel_alone(config, tunnel, context);
     }
     inside_networks(config, context);
+    told_apart(config, context);
     routes(config, context);
     tables(config, context);
 }
@@ -121,6 +123,9 @@ fn tunnel_alone(config: &Config, tunnel: &Tunnel, context: &Context<'_>) {
     }
     for address in [local, remote] {
         let ip = address.value;
+        if tunnel.ike().is_some() && tunnel.any_remote() && ip == remote.value {
+            continue;
+        }
         if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
             context.error(
                 &address.span,
@@ -209,6 +214,40 @@ fn tunnel_alone(config: &Config, tunnel: &Tunnel, context: &Context<'_>) {
             "port 500 is IKE's own",
             "use port 4500 (RFC 3948, section 2.1)",
         );
+    }
+}
+
+/// Two tunnels with the same ends and the same names could not be told apart by a responder.
+fn told_apart(config: &Config, context: &Context<'_>) {
+    let mut seen: HashMap<String, &Tunnel> = HashMap::new();
+    for tunnel in &config.tunnels {
+        let Some(ike) = tunnel.ike() else { continue };
+        let key = format!(
+            "{} {} {:?} {:?}",
+            tunnel.local.value, tunnel.remote.value, ike.local_id, ike.remote_id
+        );
+        if let Some(first) = seen.get(&key) {
+            context.error(
+                &tunnel.span,
+                format!(
+                    "`{}` has the same ends and identities as `{}` at {}: nobody could tell them \
+                     apart",
+                    tunnel.name,
+                    first.name,
+                    context.place(&first.span)
+                ),
+                "give one of them another `local`, `remote`, `local_id` or `remote_id`",
+            );
+        } else {
+            seen.insert(key, tunnel);
+        }
+        if tunnel.any_remote() && ike.startup != Startup::Add {
+            context.error(
+                &tunnel.remote.span,
+                format!("`{}` cannot be started from here: its peer may be anywhere", tunnel.name),
+                "write startup_action = \"add\" in its `ike` table, or the peer's address as `remote`",
+            );
+        }
     }
 }
 

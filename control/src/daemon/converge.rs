@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Area, Daemon};
 use crate::{
-    desired::{Desired, Hindrance, Inputs, NeighbourKey},
+    desired::{Desired, Hindrance, Inputs, NeighbourKey, PeerPath},
     diff,
     netlink::{Changes, Reach},
 };
@@ -33,8 +33,14 @@ impl Daemon {
     pub(super) async fn look_up_paths(&mut self) {
         let mut paths = HashMap::new();
         for tunnel in &self.config.tunnels {
-            let key = (tunnel.remote.value, tunnel.local.value);
-            if tunnel.interface.is_some() || paths.contains_key(&key) {
+            let found = self
+                .ids
+                .tunnel(&tunnel.name)
+                .and_then(|id| self.peers.get(&id));
+            let peer = PeerPath::of(tunnel, found);
+            let key = (peer.remote, peer.local);
+            let known = tunnel.interface.is_some() || paths.contains_key(&key);
+            if known || peer.remote.is_unspecified() {
                 continue;
             }
             if let Some(path) = self.kernel.path_to(key.0, key.1).await {
@@ -130,6 +136,7 @@ impl Daemon {
             config: &self.config,
             ids: &self.ids,
             sas: &self.sas,
+            peers: &self.peers,
             ports: &self.dataplane.as_ref()?.ports,
             mirror: self.kernel.mirror(),
             paths: &self.paths,

@@ -33,7 +33,7 @@ use crate::{
     config::{self, Config, Diagnostics},
     control_socket::{self, Answer, Ask, Command},
     dataplane_link::LinkError,
-    desired::{Desired, Hindrance, SaSet},
+    desired::{Desired, Hindrance, PeerPath, SaSet},
     ids::Ids,
     netlink::{Changes, Kernel, KernelError, Path as KernelPath},
     setup,
@@ -104,6 +104,8 @@ struct Daemon {
     config: Config,
     ids: Ids,
     sas: Arc<SaSet>,
+    /// Where the peers of key exchanges are.
+    peers: BTreeMap<TunnelId, PeerPath>,
     kernel: Kernel,
     /// Routes to the peers, by remote and local address.
     paths: HashMap<(IpAddr, IpAddr), KernelPath>,
@@ -215,6 +217,7 @@ impl Daemon {
         Self {
             options,
             sas,
+            peers: BTreeMap::new(),
             ids,
             config,
             kernel,

@@ -19,6 +19,10 @@ pub enum Hindrance {
     Resolving(IpAddr),
     /// No SA to send with, or none to receive with.
     NoSa,
+    /// The key exchange has not made SAs, or not yet.
+    NoExchange,
+    /// The peer may be anywhere and has not called.
+    NoPeer,
 }
 
 impl Hindrance {
@@ -32,7 +36,8 @@ impl Hindrance {
             Self::LinkDown(_) => "link down",
             Self::NoNeighbour(_) => "no neighbour",
             Self::Resolving(_) => "resolving",
-            Self::NoSa => "no SA",
+            Self::NoSa | Self::NoExchange => "no SA",
+            Self::NoPeer => "no peer",
         }
     }
 }
@@ -61,6 +66,8 @@ impl std::fmt::Display for Hindrance {
             ),
             Self::Resolving(address) => write!(f, "waiting for {address} to answer"),
             Self::NoSa => f.write_str("no keys are installed"),
+            Self::NoExchange => f.write_str("the key exchange has not made keys yet"),
+            Self::NoPeer => f.write_str("waiting for the peer, which may call from anywhere"),
         }
     }
 }

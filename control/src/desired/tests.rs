@@ -15,6 +15,7 @@ struct Site {
     ports: Ports,
     mirror: Mirror,
     paths: HashMap<(IpAddr, IpAddr), Path>,
+    peers: BTreeMap<TunnelId, PeerPath>,
     wanted: BTreeMap<(String, Option<u16>, IpAddr), Instant>,
 }
 
@@ -159,6 +160,7 @@ impl Site {
             paths: [("198.51.100.1", path), ("198.51.100.2", path)]
                 .map(|(remote, path)| ((at(remote), local), path))
                 .into(),
+            peers: BTreeMap::new(),
             wanted: BTreeMap::new(),
         };
         site.neighbour(2, "192.0.2.254", Reach::Good);
@@ -182,6 +184,7 @@ impl Site {
             config: &self.config,
             ids: &self.ids,
             sas: &self.sas,
+            peers: &self.peers,
             ports: &self.ports,
             mirror: &self.mirror,
             paths: &self.paths,

@@ -1,14 +1,20 @@
 //! `[[connection]]` and `[[connection.tunnel]]`: defaults, overrides, keys.
 
-use std::{collections::HashMap, net::IpAddr, ops::Range, path::Path};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
+    path::Path,
+};
 
 use hawser_aead::Suite;
 use hawser_api::{Ceiling, Dscp, Encapsulation, OuterDf};
 use ipnet::IpNet;
 
+use super::ike::{For, IkeDefaults, IkeFiles};
 use crate::config::{
     keys::KeyFiles,
-    model::{MAIN_TABLE, ManualSas, Tunnel},
+    model::{Keys, MAIN_TABLE, ManualSas, Tunnel},
     reader::{At, Context, Table, listed},
     units::Bandwidth,
 };
@@ -28,10 +34,35 @@ const AWS_LARGE: Ceiling = Ceiling {
     packets_per_second: 400_000,
 };
 
+/// Files with keys that were read so far.
+#[derive(Default)]
+pub(super) struct Files {
+    pub(super) keys: KeyFiles,
+    pub(super) ike: IkeFiles,
+}
+
+/// How ESP is to travel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Plain,
+    Udp,
+    /// As the key exchange finds out.
+    Auto,
+}
+
+/// Where keys come from.
+#[derive(Clone)]
+enum KeySource {
+    /// From this file.
+    Manual(At<String>),
+    /// From a key exchange.
+    Ike(Box<IkeDefaults>),
+}
+
 /// What a connection may set for its tunnels, and a tunnel for itself.
 #[derive(Clone, Default)]
 struct TunnelDefaults {
-    encapsulation: Option<bool>,
+    encapsulation: Option<At<Transport>>,
     local_port: Option<u16>,
     remote_port: Option<u16>,
     outside_mtu: Option<At<u16>>,
@@ -44,19 +75,24 @@ struct TunnelDefaults {
     route_table: Option<String>,
     interface: Option<At<String>>,
     next_hop: Option<At<IpAddr>>,
-    suite: Option<Suite>,
+    suite: Option<At<Suite>>,
     esn: Option<bool>,
     replay_window: Option<u32>,
-    key_file: Option<At<String>>,
+    keys: Option<KeySource>,
 }
 
 impl TunnelDefaults {
-    fn read(context: &Context<'_>, table: &Table<'_, '_, '_>, manual: &'static str) -> Self {
+    fn read(context: &Context<'_>, table: &Table<'_, '_, '_>, names: [&'static str; 2]) -> Self {
         let port = |key| table.integer(key, 1..=65_535).map(|p| p.value as u16);
         let mut read = Self {
-            encapsulation: table
-                .choice("encapsulation", &[("plain", false), ("udp", true)])
-                .map(|e| e.value),
+            encapsulation: table.choice(
+                "encapsulation",
+                &[
+                    ("plain", Transport::Plain),
+                    ("udp", Transport::Udp),
+                    ("auto", Transport::Auto),
+                ],
+            ),
             local_port: port("local_port"),
             remote_port: port("remote_port"),
             outside_mtu: table
@@ -93,10 +129,10 @@ impl TunnelDefaults {
             next_hop: table.parsed("next_hop", "an address such as \"192.0.2.1\""),
             suite: table
                 .parsed::<SuiteName>("suite", &format!("one of {}", suites()))
-                .map(|s| s.value.0),
+                .map(|s| s.map(|s| s.0)),
             esn: table.boolean("esn"),
             replay_window: None,
-            key_file: None,
+            keys: None,
         };
         if let Some(weight) = table.integer("weight", 0..=1_000_000) {
             if weight.value == 0 {
@@ -125,11 +161,7 @@ impl TunnelDefaults {
             }
             read.replay_window = Some(n as u32);
         }
-        if let Some(table) = table.table("manual", manual) {
-            read.key_file =
-                table.required(table.string("key_file"), "key_file", "\"hawser-keys.toml\"");
-            table.finish();
-        }
+        read.keys = key_source(context, table, names);
         read
     }
 
@@ -152,12 +184,24 @@ impl TunnelDefaults {
             suite: self.suite.or(outer.suite),
             esn: self.esn.or(outer.esn),
             replay_window: self.replay_window.or(outer.replay_window),
-            key_file: self.key_file.or(outer.key_file),
+            keys: match (self.keys, outer.keys) {
+                (Some(KeySource::Ike(own)), Some(KeySource::Ike(outer))) => {
+                    Some(KeySource::Ike(Box::new(own.or(&outer))))
+                }
+                (own, outer) => own.or(outer),
+            },
         }
     }
 
+    fn udp(&self) -> bool {
+        self.encapsulation
+            .as_ref()
+            .is_some_and(|e| e.value == Transport::Udp)
+    }
+
+    /// Of manual SAs; with a key exchange, what it begins with.
     fn encapsulation(&self) -> Encapsulation {
-        if self.encapsulation.unwrap_or(false) {
+        if self.udp() {
             Encapsulation::Udp {
                 local_port: self.local_port.unwrap_or(ENCAPSULATION_PORT),
                 remote_port: self.remote_port.unwrap_or(ENCAPSULATION_PORT),
@@ -165,6 +209,34 @@ impl TunnelDefaults {
         } else {
             Encapsulation::Plain
         }
+    }
+}
+
+fn key_source(
+    context: &Context<'_>,
+    table: &Table<'_, '_, '_>,
+    [manual, ike]: [&'static str; 2],
+) -> Option<KeySource> {
+    let manual = table.table("manual", manual).map(|table| {
+        let file = table.required(table.string("key_file"), "key_file", "\"hawser-keys.toml\"");
+        let span = table.span();
+        table.finish();
+        (file, span)
+    });
+    let ike = table
+        .table("ike", ike)
+        .map(|table| IkeDefaults::read(context, table));
+    match (manual, ike) {
+        (Some((_, span)), Some(_)) => {
+            context.error(
+                &span,
+                "both manual keys and a key exchange: which of them?",
+                "remove the `manual` table or the `ike` table",
+            );
+            None
+        }
+        (Some((file, _)), None) => file.map(KeySource::Manual),
+        (None, ike) => ike.map(|ike| KeySource::Ike(Box::new(ike))),
     }
 }
 
@@ -249,14 +321,15 @@ pub(super) fn connection(
     context: &Context<'_>,
     table: Table<'_, '_, '_>,
     base: &Path,
-    keys: &mut KeyFiles,
+    files: &mut Files,
     connections: &mut Vec<At<String>>,
     tunnels: &mut Vec<Tunnel>,
 ) {
     let name = table
         .required(table.string("name"), "name", "\"aws-1\"")
         .filter(|name| good_name(context, name));
-    let defaults = TunnelDefaults::read(context, &table, "[connection.manual]");
+    let defaults =
+        TunnelDefaults::read(context, &table, ["[connection.manual]", "[connection.ike]"]);
     let inner = table.tables("tunnel", "[[connection.tunnel]]");
     if inner.is_empty() {
         context.warning(
@@ -280,7 +353,7 @@ pub(super) fn connection(
         .map(|(at, t)| (t.name.clone(), at))
         .collect();
     for table in inner {
-        if let Some((tunnel, name)) = tunnel(context, table, &connection, &defaults, base, keys) {
+        if let Some((tunnel, name)) = tunnel(context, table, &connection, &defaults, base, files) {
             match before.get(&tunnel.name).map(|at| &tunnels[*at]) {
                 Some(first) => {
                     duplicate(context, "tunnel", &tunnel.name, &name.span, &first.span);
@@ -300,7 +373,7 @@ fn tunnel(
     connection: &str,
     defaults: &TunnelDefaults,
     base: &Path,
-    keys: &mut KeyFiles,
+    files: &mut Files,
 ) -> Option<(Tunnel, At<String>)> {
     const ADDRESS: &str = "an address such as \"192.0.2.1\"";
     let name = table
@@ -312,7 +385,7 @@ fn tunnel(
         "\"192.0.2.1\"",
     );
     let remote = table.required(
-        table.parsed::<IpAddr>("remote", ADDRESS),
+        remote(&table, local.as_ref(), ADDRESS),
         "remote",
         "\"198.51.100.1\"",
     );
@@ -323,43 +396,30 @@ fn tunnel(
         )
         .unwrap_or_default();
     let owner = table.integer("owner", 0..=255).map(|o| o.map(|o| o as u16));
-    let own = TunnelDefaults::read(context, &table, "[connection.tunnel.manual]").or(defaults);
+    let own = TunnelDefaults::read(
+        context,
+        &table,
+        ["[connection.tunnel.manual]", "[connection.tunnel.ike]"],
+    )
+    .or(defaults);
     let span = table.span();
     table.finish();
-    if own.encapsulation != Some(true) && (own.local_port.is_some() || own.remote_port.is_some()) {
-        context.error(
-            &span,
-            "`local_port` and `remote_port` mean nothing without UDP encapsulation",
-            "remove them or write encapsulation = \"udp\"",
-        );
-    }
     let name = name?;
     let full = format!("{connection}/{}", name.value);
-    let suite = own.suite.unwrap_or(Suite::Aes256Gcm16);
-    let manual = match &own.key_file {
-        Some(file) => {
-            let file = file.clone().map(|f| base.join(f));
-            keys.find(context, &file, &full, &span, suite)
-                .map(|(outbound, inbound)| ManualSas {
-                    suite,
-                    esn: own.esn.unwrap_or(false),
-                    replay_window: own.replay_window.unwrap_or(REPLAY_WINDOW),
-                    outbound,
-                    inbound,
-                })
-        }
-        None => {
-            context.error(
-                &span,
-                format!("tunnel `{full}` has no keys, so it could not carry anything"),
-                "add [connection.tunnel.manual] with key_file = \"…\" \
-                 (`hawser manual-keys` makes such a file)",
-            );
-            None
-        }
+    let of = For {
+        connection,
+        tunnel: &full,
+        span: &span,
+        base,
+        local: local.as_ref().map(|l| l.value),
+        remote: remote.as_ref().map(|r| r.value),
+        esn: own.esn.unwrap_or(false),
+        replay_window: own.replay_window.unwrap_or(REPLAY_WINDOW),
+        force_udp: own.udp(),
     };
+    let keys = own.keys(context, &of, files);
     let tunnel = Tunnel {
-        name: full,
+        name: full.clone(),
         span,
         connection: connection.to_owned(),
         local: local?,
@@ -377,7 +437,103 @@ fn tunnel(
         owner,
         interface: own.interface,
         next_hop: own.next_hop,
-        manual,
+        keys: keys.unwrap_or(Keys::None),
     };
     Some((tunnel, name))
+}
+
+/// The peer's address; `any` is the unspecified one of our family.
+fn remote(
+    table: &Table<'_, '_, '_>,
+    local: Option<&At<IpAddr>>,
+    wanted: &str,
+) -> Option<At<IpAddr>> {
+    if !table.is("remote", "any") {
+        return table.parsed("remote", wanted);
+    }
+    let any = match local.map(|l| l.value) {
+        Some(IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    table.string("remote").map(|text| text.map(|_| any))
+}
+
+impl TunnelDefaults {
+    /// Where the tunnel's keys come from, with what does not go together.
+    fn keys(&self, context: &Context<'_>, of: &For<'_>, files: &mut Files) -> Option<Keys> {
+        let ports = self.local_port.is_some() || self.remote_port.is_some();
+        match &self.keys {
+            Some(KeySource::Manual(file)) => {
+                if !self.udp() && ports {
+                    context.error(
+                        of.span,
+                        "`local_port` and `remote_port` mean nothing without UDP encapsulation",
+                        "remove them or write encapsulation = \"udp\"",
+                    );
+                }
+                self.not_here(
+                    context,
+                    Transport::Auto,
+                    "nobody looks for a NAT with manual keys",
+                );
+                let suite = self.suite.as_ref().map_or(Suite::Aes256Gcm16, |s| s.value);
+                let file = file.clone().map(|f| of.base.join(f));
+                let (outbound, inbound) =
+                    files.keys.find(context, &file, of.tunnel, of.span, suite)?;
+                Some(Keys::Manual(ManualSas {
+                    suite,
+                    esn: of.esn,
+                    replay_window: of.replay_window,
+                    outbound,
+                    inbound,
+                }))
+            }
+            Some(KeySource::Ike(ike)) => {
+                if ports {
+                    context.error(
+                        of.span,
+                        "`local_port` and `remote_port` mean nothing with a key exchange",
+                        "remove them: IKE uses ports 500 and 4500 and follows a NAT's",
+                    );
+                }
+                if let Some(suite) = &self.suite {
+                    context.error(
+                        &suite.span,
+                        "with a key exchange the suite is negotiated",
+                        format!(
+                            "remove `suite`, or write esp_proposals = [\"{}\"] in the `ike` table",
+                            suite.value
+                        ),
+                    );
+                }
+                self.not_here(
+                    context,
+                    Transport::Plain,
+                    "the key exchange looks for NATs by itself",
+                );
+                ike.resolve(context, of, &mut files.ike)
+                    .map(|ike| Keys::Ike(Box::new(ike)))
+            }
+            None => {
+                context.error(
+                    of.span,
+                    format!(
+                        "tunnel `{}` has no keys, so it could not carry anything",
+                        of.tunnel
+                    ),
+                    "add [connection.ike] (`hawser help config` has an example), or \
+                     [connection.manual] with key_file = \"…\" (`hawser manual-keys` makes one)",
+                );
+                None
+            }
+        }
+    }
+
+    fn not_here(&self, context: &Context<'_>, transport: Transport, why: &str) {
+        if let Some(said) = &self.encapsulation
+            && said.value == transport
+        {
+            context.error(&said.span, why, "remove `encapsulation`, or write \"udp\"");
+        }
+    }
 }
