@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod commit;
 pub mod counters;
 pub mod handoff;
 pub mod host;
 pub mod ipc;
 pub mod manager;
 pub mod pipeline;
+pub mod running;
 pub mod sa;
 pub mod setup;
 pub mod statistics;

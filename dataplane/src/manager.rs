@@ -12,18 +12,14 @@ use std::{
 };
 
 use hawser_api::{Event, FromDataplane, PROTOCOL_VERSION, Refusal, Reply, Request, Update};
-use hawser_ebpf::Action;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    checkpoint::LEASE,
     ipc::{Connection, Listener},
-    sa::hard_limit,
-    setup::{self, Running},
-    statistics::{self, Collected},
-    tables::{Changes, SteeringChange},
+    running::Running,
+    setup,
+    statistics::Collected,
     waker::Waker,
-    worker::Command,
 };
 
 /// How often leases are looked at. An SA must not use up half a lease within it.
@@ -108,7 +104,7 @@ impl Manager {
             }
         }
         if let Some(mut running) = self.running.take() {
-            write_tops(&mut running);
+            running.write_tops();
             for worker in &mut running.workers {
                 worker.stop();
             }
@@ -244,21 +240,7 @@ impl Manager {
         let begun = Instant::now();
         let staged = std::mem::take(&mut self.staged);
         let running = self.running.as_mut().ok_or_else(not_set_up)?;
-        let changes = running.model.commit(staged, &running.checkpoint)?;
-        // Before the workers may use them.
-        extend_leases(running);
-        let tables = Arc::new(running.model.compile());
-        for worker in &running.workers {
-            worker.send(Command::Tables(Arc::clone(&tables)));
-        }
-        // After the workers know what to do with the packets.
-        if let Err(error) = steer(running, changes) {
-            tracing::error!(%error, "the kernel's steering tables are behind");
-            return Err(Refusal {
-                what: format!("XDP maps: {error}"),
-                remedy: "fewer routes, or run with CAP_BPF".into(),
-            });
-        }
+        running.commit(staged)?;
         Ok(Reply::Committed {
             generation: running.model.generation(),
             micros: begun.elapsed().as_micros().try_into().unwrap_or(u64::MAX),
@@ -284,7 +266,7 @@ impl Manager {
         let Some(running) = &mut self.running else {
             return;
         };
-        for (tunnel, spi) in extend_leases(running) {
+        for (tunnel, spi) in running.extend_leases() {
             if self.warned.insert((tunnel, spi))
                 && let Some(connection) = &self.connection
             {
@@ -299,7 +281,7 @@ impl Manager {
 
     fn write_tops(&mut self) {
         if let Some(running) = &mut self.running {
-            write_tops(running);
+            running.write_tops();
         }
     }
 }
@@ -316,82 +298,4 @@ fn ready(fds: &mut [PollFd<'_>], timeout: &Timespec) -> io::Result<()> {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Writes new leases where half of the old one is used. Returns the SAs beyond their soft limit.
-fn extend_leases(running: &mut Running) -> Vec<(hawser_api::TunnelId, hawser_api::Spi)> {
-    let Running {
-        model, checkpoint, ..
-    } = running;
-    let mut soft = Vec::new();
-    for sa in model.outbound() {
-        let next = sa.key.next_sequence();
-        let hard = hard_limit(sa.esn);
-        if next > hard / 4 * 3 {
-            soft.push((sa.tunnel, sa.spi));
-        }
-        let leased = checkpoint.get(&sa.checkpoint).unwrap_or(0);
-        if leased >= hard || (leased > next && leased - next > LEASE / 2) {
-            sa.key.set_limit(leased.min(hard));
-            continue;
-        }
-        let limit = next.saturating_add(LEASE).min(hard);
-        match checkpoint.put(sa.checkpoint, limit) {
-            Ok(()) => sa.key.set_limit(limit),
-            Err(error) => tracing::error!(%error, "cannot write the checkpoint file"),
-        }
-    }
-    soft
-}
-
-fn write_tops(running: &mut Running) {
-    let tops = statistics::tops(&running.workers);
-    let Running {
-        model, checkpoint, ..
-    } = running;
-    for sa in model.inbound() {
-        let Some(&top) = tops.get(&(sa.slot, sa.generation)) else {
-            continue;
-        };
-        if top > 0
-            && let Err(error) = checkpoint.put(sa.checkpoint, top)
-        {
-            tracing::error!(%error, "cannot write the checkpoint file");
-            return;
-        }
-    }
-}
-
-fn steer(running: &mut Running, changes: Changes) -> Result<(), hawser_ebpf::SteeringError> {
-    let Running {
-        steering, setup, ..
-    } = running;
-    if let Some(locals) = changes.locals {
-        steering.set_local_addresses(locals)?;
-    }
-    for (port, vlan, ours) in changes.vlans {
-        if let Some(port) = setup.ports.get(port.index()) {
-            steering.set_inside_vlan(port.ifindex, vlan, ours)?;
-        }
-    }
-    // Runs of one kind go in one call; the order of changes to one prefix is kept.
-    for run in changes.steering.chunk_by(|a, b| is_set(a) == is_set(b)) {
-        if run.first().is_some_and(is_set) {
-            steering.insert_inside(run.iter().filter_map(|change| match *change {
-                SteeringChange::Set(prefix, true) => Some((prefix, Action::Take)),
-                SteeringChange::Set(prefix, false) => Some((prefix, Action::Pass)),
-                SteeringChange::Remove(_) => None,
-            }))?;
-        } else {
-            steering.remove_inside(run.iter().filter_map(|change| match *change {
-                SteeringChange::Remove(prefix) => Some(prefix),
-                SteeringChange::Set(..) => None,
-            }))?;
-        }
-    }
-    Ok(())
-}
-
-fn is_set(change: &SteeringChange) -> bool {
-    matches!(change, SteeringChange::Set(..))
 }

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, thread::JoinHandle, time::Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use hawser_api::{
     Event, IdlePolicy, PortId, PortMode, PortReport, Refusal, Role, Setup, SetupReport, WorkerId,
 };
@@ -16,6 +16,7 @@ use crate::{
     handoff,
     host::Host,
     pipeline::{Output, Pipeline},
+    running::Running,
     tables::{Model, Tables},
     waker::Waker,
     worker::{Command, PortQueue, Worker},
@@ -66,24 +67,6 @@ impl WorkerHandle {
             let _ = thread.join();
         }
     }
-}
-
-/// A data plane that is set up.
-pub struct Running {
-    /// What it was set up with.
-    pub setup: Setup,
-    /// What was got.
-    pub report: SetupReport,
-    /// The workers.
-    pub workers: Vec<WorkerHandle>,
-    /// What the workers have to say.
-    pub events: Receiver<Event>,
-    /// The XDP program and its maps.
-    pub steering: Steering,
-    /// The tables.
-    pub model: Model,
-    /// Sequence numbers.
-    pub checkpoint: Checkpoint,
 }
 
 /// Sets everything up.

@@ -12,7 +12,8 @@ use hawser_xsk::Link;
 use crate::{
     counters::TunnelCounters,
     manager::ANSWER,
-    setup::{Running, WorkerHandle},
+    running::Running,
+    setup::WorkerHandle,
     worker::{Command, Report},
 };
 

@@ -33,4 +33,4 @@ mod steering;
 pub use error::SteeringError;
 pub use hawser_steer::{Action, Passed, Role, Taken, VERDICTS, Verdict};
 pub use stats::SteeringStats;
-pub use steering::{Attached, PortConfig, Sizes, Steering, TestRun};
+pub use steering::{Attached, Entries, PortConfig, Sizes, Steering, TestRun};

@@ -67,6 +67,44 @@ impl Default for Sizes {
     }
 }
 
+/// Entries of the tables that grow with the configuration, to be compared with [`Sizes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Inside VLANs over all ports.
+    pub vlans: u32,
+    /// Outside addresses of ours.
+    pub local_v4: u32,
+    /// The same of IPv6.
+    pub local_v6: u32,
+    /// Inside prefixes longer than /24, and the /24s around them.
+    pub inside_v4: u32,
+    /// Inside prefixes of IPv6.
+    pub inside_v6: u32,
+}
+
+impl Sizes {
+    /// Whether so many entries have room.
+    ///
+    /// # Errors
+    /// The first table that would be too small, as [`SteeringError::Full`].
+    pub fn hold(&self, entries: &Entries) -> Result<(), SteeringError> {
+        // A trie that is full refuses to change an entry it has (Linux before 6.13), so one place
+        // is kept free there.
+        let inside = self.inside.saturating_sub(1);
+        let tables = [
+            ("VLANS", entries.vlans, self.vlans),
+            ("LOCAL_V4", entries.local_v4, self.local),
+            ("LOCAL_V6", entries.local_v6, self.local),
+            ("INSIDE_V4", entries.inside_v4, inside),
+            ("INSIDE_V6", entries.inside_v6, inside),
+        ];
+        match tables.into_iter().find(|(_, wanted, size)| wanted > size) {
+            Some((map, _, entries)) => Err(SteeringError::Full { map, entries }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// An interface to attach to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortConfig {
@@ -166,6 +204,12 @@ impl Steering {
             local: HashSet::new(),
             sizes: *sizes,
         })
+    }
+
+    /// How many entries the tables may have.
+    #[must_use]
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     /// Attaches the program to an interface of this thread's network namespace: in the driver, or

@@ -31,6 +31,17 @@ pub(super) struct InboundState {
     pub(super) window: ReplayWindow,
 }
 
+impl InboundState {
+    /// The size was checked with the update; `None` drops the SA's packets as unknown.
+    fn new(sa: &InboundSa) -> Option<Self> {
+        let window = ReplayWindow::resume(sa.replay_window, sa.esn, sa.seen).ok()?;
+        Some(Self {
+            generation: sa.generation,
+            window,
+        })
+    }
+}
+
 /// An ESP packet that waits for decryption. The frame begins with the SPI and ends with the ICV.
 pub(super) struct Arrived {
     frame: Frame,
@@ -61,24 +72,29 @@ struct Opened {
 }
 
 impl Path {
-    /// Makes replay windows for new SAs and forgets those that are gone.
+    /// Makes replay windows for new SAs and retires those of SAs that are gone. What was retired
+    /// comes back if the SA does at the very next change, as when a change is taken back; a window
+    /// made anew would let in again what it has seen.
     pub(super) fn adopt(&mut self, tables: &Tables) {
-        self.inbound.resize_with(tables.inbound.len(), || None);
-        for (state, sa) in self.inbound.iter_mut().zip(&tables.inbound) {
-            let mine = sa.as_ref().filter(|sa| sa.owner == self.id);
+        // Sorted by slot, as what is retired here will be.
+        let mut before = std::mem::take(&mut self.retired).into_iter().peekable();
+        let slots = self.inbound.len().max(tables.inbound.len());
+        self.inbound.resize_with(slots, || None);
+        for (slot, state) in self.inbound.iter_mut().enumerate() {
+            let back = before.next_if(|(at, _)| *at == slot);
+            let sa = tables.inbound.get(slot).and_then(Option::as_ref);
+            let mine = sa.filter(|sa| sa.owner == self.id);
             let known = state.as_ref().map(|state| state.generation);
             if known == mine.map(|sa| sa.generation) {
                 continue;
             }
-            // The size was checked with the update; `None` drops the SA's packets as unknown.
-            *state = mine.and_then(|sa| {
-                let window = ReplayWindow::resume(sa.replay_window, sa.esn, sa.seen).ok()?;
-                Some(InboundState {
-                    generation: sa.generation,
-                    window,
-                })
+            self.retired.extend(state.take().map(|state| (slot, state)));
+            *state = mine.and_then(|sa| match back {
+                Some((_, back)) if back.generation == sa.generation => Some(back),
+                _ => InboundState::new(sa),
             });
         }
+        self.inbound.truncate(tables.inbound.len());
     }
 
     /// An ESP packet from the network: finds its SA, checks all that can be checked before

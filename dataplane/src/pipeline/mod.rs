@@ -130,6 +130,8 @@ pub(crate) struct Path {
     counters: Counters,
     /// By slot: the SAs that this worker owns.
     inbound: Vec<Option<InboundState>>,
+    /// By slot: what the last change of tables took away, for the case that it is taken back.
+    retired: Vec<(usize, InboundState)>,
     /// Decryption batch.
     arrived: Vec<Arrived>,
     /// Packets of the decryption batch that came from another address than their tunnel's.
@@ -164,6 +166,7 @@ impl Pipeline {
                 pool,
                 counters: Counters::default(),
                 inbound: Vec::new(),
+                retired: Vec::new(),
                 arrived: Vec::with_capacity(BATCH),
                 moved: ArrayVec::new(),
                 transit: Transit::new(),
@@ -296,17 +299,16 @@ impl Pipeline {
         &mut self.path.counters
     }
 
-    /// The highest authenticated sequence number of each SA that this worker owns, by slot and
-    /// generation.
+    /// The highest authenticated sequence number of each SA that this worker owns or owned until
+    /// the last change of tables, by slot and generation.
     pub fn tops(&self) -> impl Iterator<Item = (u32, u64, u64)> + '_ {
-        self.path
-            .inbound
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, state)| {
-                let state = state.as_ref()?;
-                Some((slot as u32, state.generation, state.window.top()))
-            })
+        let path = &self.path;
+        let owned = path.inbound.iter().enumerate();
+        let owned = owned.filter_map(|(slot, state)| Some((slot, state.as_ref()?)));
+        let retired = path.retired.iter().map(|(slot, state)| (*slot, state));
+        owned
+            .chain(retired)
+            .map(|(slot, state)| (slot as u32, state.generation, state.window.top()))
     }
 
     /// Makes the worker's own state fit the tables.

@@ -9,6 +9,7 @@ mod compile;
 mod model;
 mod replace;
 mod spi;
+mod steering;
 mod validate;
 
 use std::{
@@ -21,8 +22,9 @@ use hawser_api::{Encapsulation, GroupId, OuterDf, PortId, TableId, TunnelId};
 use hawser_net::{ecmp::Group, ecn::OuterDscp, encap::OuterTemplate, lpm::Lpm};
 
 pub use compile::{esp_lengths, ethertype};
-pub use model::{Changes, Model, SteeringChange};
+pub use model::Model;
 pub use spi::{SpiEntry, SpiTable};
+pub use steering::{Steering, Touched};
 
 use crate::sa::{InboundSa, OutboundSa};
 

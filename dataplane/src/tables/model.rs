@@ -7,58 +7,45 @@ use std::{
 };
 
 use hawser_api::{
-    Attachment, GroupId, Member, NextHop, PortId, Refusal, Role, Setup, Spi, TableId, Tunnel,
-    TunnelId, Update, WorkerId,
+    Attachment, GroupId, Member, NextHop, PortId, Refusal, Role, Route, Setup, Spi, TableId,
+    Tunnel, TunnelId, Update, WorkerId,
 };
+use hawser_ebpf::Entries;
 use hawser_net::{
     ecmp::{Group, MemberId},
     lpm::Lpm,
 };
 use ipnet::IpNet;
 
-use super::{Neighbours, Port, Tables, UNTAGGED, compile, replace, validate};
+use super::{
+    Neighbours, Port, Tables, UNTAGGED, compile, replace,
+    steering::{InsidePrefixes, Steering, Touched},
+    validate,
+};
 use crate::{
     checkpoint::Checkpoint,
     sa::{InboundSa, OutboundSa},
 };
 
 /// A route table with its compiled form.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct RouteTable {
-    /// Index into [`Model::hops`] by destination.
-    pub(super) routes: HashMap<IpNet, u32, foldhash::fast::RandomState>,
+    /// Index into [`Model::hops`] by destination. Shared with the model before a transaction, so
+    /// that a transaction which changes no route copies none.
+    pub(super) routes: Arc<HashMap<IpNet, u32, foldhash::fast::RandomState>>,
     pub(super) compiled: Option<Arc<Lpm>>,
 }
 
 /// A group as configured, and its buckets.
+#[derive(Clone)]
 pub(super) struct GroupState {
     pub(super) members: Vec<Member>,
     /// None until the group has been given buckets.
     pub(super) buckets: Option<Arc<Group>>,
 }
 
-/// A change of what the XDP program takes from inside interfaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SteeringChange {
-    /// Packets to this prefix are ours (`true`) or the kernel's although a shorter prefix is ours
-    /// (`false`).
-    Set(IpNet, bool),
-    /// No word about this prefix any more.
-    Remove(IpNet),
-}
-
-/// What a commit changed, for those who keep something in step.
-#[derive(Default)]
-pub struct Changes {
-    /// Inside destinations, in order.
-    pub steering: Vec<SteeringChange>,
-    /// Our outside addresses, if they changed: all of them.
-    pub locals: Option<Vec<IpAddr>>,
-    /// VLANs of inside interfaces that became ours or ceased to be.
-    pub vlans: Vec<(PortId, u16, bool)>,
-}
-
 /// The manager's copy of all tables.
+#[derive(Clone)]
 pub struct Model {
     pub(super) ports: Vec<Port>,
     pub(super) workers: u16,
@@ -74,7 +61,9 @@ pub struct Model {
     slots: u32,
     next_generation: u64,
     commits: u64,
+    /// Our outside addresses, sorted.
     locals: Vec<IpAddr>,
+    inside: Arc<InsidePrefixes>,
 }
 
 impl Model {
@@ -111,6 +100,7 @@ impl Model {
             next_generation: 0,
             commits: 0,
             locals: Vec::new(),
+            inside: Arc::default(),
         }
     }
 
@@ -147,29 +137,40 @@ impl Model {
         &self.tunnels
     }
 
-    /// Applies all updates or none.
+    /// The model after all updates, and what else must be told about them. This one stays as it is,
+    /// so that whoever cannot carry the change out has something to go back to.
+    ///
+    /// # Errors
+    /// The first update that cannot be, with the remedy.
+    pub fn after(
+        &self,
+        updates: Vec<Update>,
+        checkpoint: &Checkpoint,
+    ) -> Result<(Self, Touched), Refusal> {
+        let updates = replace::expand(self, updates);
+        let prepared = validate::prepare(self, updates, checkpoint)?;
+        let mut next = self.clone();
+        let mut touched = Touched::default();
+        for step in prepared {
+            next.apply(step, &mut touched);
+        }
+        next.refresh_groups();
+        next.locals = next.local_addresses();
+        touched.locals = next.locals != self.locals;
+        touched
+            .prefixes
+            .retain(|prefix| self.word(prefix) != next.word(prefix));
+        next.commits += 1;
+        Ok((next, touched))
+    }
+
+    /// Applies all updates or none, where nobody else must be told.
     ///
     /// # Errors
     /// The first update that cannot be, with the remedy; the model is then unchanged.
-    pub fn commit(
-        &mut self,
-        updates: Vec<Update>,
-        checkpoint: &Checkpoint,
-    ) -> Result<Changes, Refusal> {
-        let updates = replace::expand(self, updates);
-        let prepared = validate::prepare(self, updates, checkpoint)?;
-        let mut changes = Changes::default();
-        for step in prepared {
-            self.apply(step, &mut changes);
-        }
-        self.refresh_groups();
-        let locals = self.local_addresses();
-        if locals != self.locals {
-            self.locals.clone_from(&locals);
-            changes.locals = Some(locals);
-        }
-        self.commits += 1;
-        Ok(changes)
+    pub fn commit(&mut self, updates: Vec<Update>, checkpoint: &Checkpoint) -> Result<(), Refusal> {
+        (*self, _) = self.after(updates, checkpoint)?;
+        Ok(())
     }
 
     /// The snapshot for the workers.
@@ -182,10 +183,10 @@ impl Model {
         compile::tables(self, self.commits, self.slots)
     }
 
-    fn apply(&mut self, step: validate::Step, changes: &mut Changes) {
+    fn apply(&mut self, step: validate::Step, touched: &mut Touched) {
         use validate::Step;
         match step {
-            Step::Update(update) => self.apply_update(update, changes),
+            Step::Update(update) => self.apply_update(update, touched),
             Step::Outbound(sa) => {
                 self.outbound.insert(sa.tunnel, Arc::from(sa));
             }
@@ -194,11 +195,11 @@ impl Model {
         }
     }
 
-    fn apply_update(&mut self, update: Update, changes: &mut Changes) {
+    fn apply_update(&mut self, update: Update, touched: &mut Touched) {
         match update {
             Update::PutAttachment(attachment) => {
-                let vlan = attachment.vlan.map(|vlan| (attachment.port, vlan, true));
-                changes.vlans.extend(vlan);
+                let vlan = attachment.vlan.map(|vlan| (attachment.port, vlan));
+                touched.vlans.extend(vlan);
                 self.put_attachment(&attachment);
             }
             Update::PutTunnel(tunnel) => {
@@ -218,21 +219,12 @@ impl Model {
             }
             Update::PutRoutes { table, routes } => {
                 for route in routes {
-                    let hop = self.intern(route.next_hop);
-                    let table = self.tables.entry(table).or_default();
-                    table.compiled = None;
-                    if table.routes.insert(route.prefix, hop) != Some(hop) {
-                        changes.steering.push(self.steering(route.prefix));
-                    }
+                    self.put_route(table, route, touched);
                 }
             }
             Update::RemoveRoutes { table, prefixes } => {
                 for prefix in prefixes {
-                    let table = self.tables.entry(table).or_default();
-                    if table.routes.remove(&prefix).is_some() {
-                        table.compiled = None;
-                        changes.steering.push(self.steering(prefix));
-                    }
+                    self.remove_route(table, prefix, touched);
                 }
             }
             Update::PutNeighbours(neighbours) => {
@@ -259,12 +251,47 @@ impl Model {
                 });
             }
             Update::RemoveAttachment { port, vlan } => {
-                changes.vlans.extend(vlan.map(|vlan| (port, vlan, false)));
+                touched.vlans.extend(vlan.map(|vlan| (port, vlan)));
                 self.remove_attachment(port, vlan);
             }
             // The validation has turned these into other steps.
             Update::PutOutboundSa(_) | Update::PutInboundSa(_) | Update::ReplaceAll => {}
         }
+    }
+
+    fn put_route(&mut self, table: TableId, route: Route, touched: &mut Touched) {
+        let hop = self.intern(route.next_hop);
+        let table = self.tables.entry(table).or_default();
+        table.compiled = None;
+        let before = Arc::make_mut(&mut table.routes).insert(route.prefix, hop);
+        if before == Some(hop) {
+            return;
+        }
+        touched.prefixes.push(route.prefix);
+        if before.is_none() && self.holders(&route.prefix) == 1 {
+            Arc::make_mut(&mut self.inside).add(&route.prefix);
+        }
+    }
+
+    fn remove_route(&mut self, table: TableId, prefix: IpNet, touched: &mut Touched) {
+        let Some(table) = self.tables.get_mut(&table) else {
+            return;
+        };
+        if !table.routes.contains_key(&prefix) {
+            return;
+        }
+        Arc::make_mut(&mut table.routes).remove(&prefix);
+        table.compiled = None;
+        touched.prefixes.push(prefix);
+        if self.holders(&prefix) == 0 {
+            Arc::make_mut(&mut self.inside).remove(&prefix);
+        }
+    }
+
+    /// How many route tables have this very prefix.
+    fn holders(&self, prefix: &IpNet) -> usize {
+        let tables = self.tables.values();
+        tables.filter(|t| t.routes.contains_key(prefix)).count()
     }
 
     fn put_attachment(&mut self, attachment: &Attachment) {
@@ -338,18 +365,53 @@ impl Model {
         })
     }
 
-    /// What the XDP program shall do with a prefix. It knows one table only, so a prefix that any
-    /// route table sends into a tunnel is ours; the right table decides when the packet is here.
-    fn steering(&self, prefix: IpNet) -> SteeringChange {
-        let mut hops = self
+    /// What the XDP program shall do with a prefix: take its packets (`true`), leave them to the
+    /// kernel although a shorter prefix is ours (`false`), or know nothing of it. It knows one table
+    /// only, so a prefix that any route table sends into a tunnel is ours; the right table decides
+    /// when the packet is here.
+    fn word(&self, prefix: &IpNet) -> Option<bool> {
+        let hops = self
             .tables
             .values()
-            .filter_map(|table| table.routes.get(&prefix))
-            .peekable();
-        if hops.peek().is_none() {
-            return SteeringChange::Remove(prefix);
+            .filter_map(|table| table.routes.get(prefix));
+        hops.map(|&hop| is_ours(self.hops[hop as usize]))
+            .reduce(|one, other| one || other)
+    }
+
+    /// What the XDP program must be told to be in step with this model, if it was in step before
+    /// all that was touched.
+    #[must_use]
+    pub fn steering(&self, touched: &Touched) -> Steering {
+        let mut steering = Steering::default();
+        for prefix in &touched.prefixes {
+            match self.word(prefix) {
+                Some(ours) => steering.set.push((*prefix, ours)),
+                None => steering.gone.push(*prefix),
+            }
         }
-        SteeringChange::Set(prefix, hops.any(|&hop| is_ours(self.hops[hop as usize])))
+        steering.locals = touched.locals.then(|| self.locals.clone());
+        for &(port, vlan) in &touched.vlans {
+            let ours = self
+                .port(port)
+                .is_some_and(|port| port.vlans.binary_search_by_key(&vlan, |&(v, _)| v).is_ok());
+            steering.vlans.push((port, vlan, ours));
+        }
+        // Room is made before it is used.
+        steering.vlans.sort_by_key(|&(.., ours)| ours);
+        steering
+    }
+
+    /// How much room the tables take in the XDP program's maps.
+    #[must_use]
+    pub fn entries(&self) -> Entries {
+        let v4 = self.locals.iter().filter(|a| a.is_ipv4()).count();
+        let vlans: usize = self.ports.iter().map(|port| port.vlans.len()).sum();
+        Entries {
+            vlans: count(vlans),
+            local_v4: count(v4),
+            local_v6: count(self.locals.len() - v4),
+            ..self.inside.entries()
+        }
     }
 
     /// Gives the buckets to the members that can send. Only the buckets that must move do.
@@ -404,6 +466,10 @@ impl Model {
             .find(|sa| sa.tunnel == tunnel)
             .map(|sa| sa.owner)
     }
+}
+
+fn count(n: usize) -> u32 {
+    n.try_into().unwrap_or(u32::MAX)
 }
 
 /// Whether inside packets that this route matches are for the data plane.

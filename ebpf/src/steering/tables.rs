@@ -9,16 +9,32 @@ use super::{Steering, absent_is_fine, trie_key};
 use crate::{SteeringError, inside::Write};
 
 impl Steering {
-    /// Replaces the outside addresses of our tunnels. New ones are added before old ones go.
+    /// Replaces the outside addresses of our tunnels. New ones are added before old ones go, unless
+    /// there is no room for both.
     ///
     /// # Errors
-    /// The table is full: then some of the new addresses may have been added, none removed.
+    /// The table is full: then some of the new addresses may have been added.
     pub fn set_local_addresses(
         &mut self,
         addresses: impl IntoIterator<Item = IpAddr>,
     ) -> Result<(), SteeringError> {
         let wanted: HashSet<IpAddr> = addresses.into_iter().collect();
-        for address in wanted.difference(&self.local.clone()) {
+        let new: Vec<IpAddr> = wanted.difference(&self.local).copied().collect();
+        let old: Vec<IpAddr> = self.local.difference(&wanted).copied().collect();
+        let both = self.local.len() + new.len();
+        if both <= self.sizes.local as usize {
+            self.add_local(&new)?;
+            self.write_local_front(&wanted)?;
+            self.remove_local(&old)
+        } else {
+            self.remove_local(&old)?;
+            self.add_local(&new)?;
+            self.write_local_front(&wanted)
+        }
+    }
+
+    fn add_local(&mut self, addresses: &[IpAddr]) -> Result<(), SteeringError> {
+        for address in addresses {
             let (map, result) = match address {
                 IpAddr::V4(v4) => ("LOCAL_V4", self.local_v4.insert(v4.octets(), 1, 0)),
                 IpAddr::V6(v6) => ("LOCAL_V6", self.local_v6.insert(v6.octets(), 1, 0)),
@@ -26,14 +42,17 @@ impl Steering {
             self.fitted(result, map, self.sizes.local)?;
             self.local.insert(*address);
         }
-        self.write_local_front(&wanted)?;
-        for address in self.local.difference(&wanted) {
+        Ok(())
+    }
+
+    fn remove_local(&mut self, addresses: &[IpAddr]) -> Result<(), SteeringError> {
+        for address in addresses {
             match address {
                 IpAddr::V4(v4) => absent_is_fine(self.local_v4.remove(&v4.octets()), "LOCAL_V4")?,
                 IpAddr::V6(v6) => absent_is_fine(self.local_v6.remove(&v6.octets()), "LOCAL_V6")?,
             }
+            self.local.remove(address);
         }
-        self.local = wanted;
         Ok(())
     }
 
