@@ -56,7 +56,8 @@ pub struct GatewayStatus {
 /// The data plane process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataplaneStatus {
-    /// `running`, `starting`, `waiting` (for interfaces) or `down`.
+    /// `running`, `starting`, `refused` (it runs but takes no tables, so it forwards nothing),
+    /// `waiting` (for interfaces) or `down`.
     pub state: String,
     /// Its process id.
     pub pid: Option<u32>,

@@ -88,6 +88,14 @@ impl Gateway {
     }
 
     fn start_with(&mut self, arguments: &[&str]) -> Value {
+        let pid = self.begin(arguments);
+        self.wait_for("control to run", |s| {
+            s["gateway"]["pid"] == pid && s["dataplane"]["state"] == "running"
+        })
+    }
+
+    /// Starts control and says its process id.
+    fn begin(&mut self, arguments: &[&str]) -> u64 {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -97,9 +105,7 @@ impl Gateway {
         let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
         let pid = u64::from(child.id());
         self.control = Some(child);
-        self.wait_for("control to run", |s| {
-            s["gateway"]["pid"] == pid && s["dataplane"]["state"] == "running"
-        })
+        pid
     }
 
     fn kill_control(&mut self) {
@@ -420,6 +426,37 @@ fn what_the_data_plane_refuses_is_taken_back() {
         names(&gateway.status().unwrap()),
         [("lab/a", 0), ("lab/fine", 1)]
     );
+}
+
+#[test]
+fn a_refused_first_table_is_a_problem_and_tried_again() {
+    let mut gateway = Gateway::new(&["a", "refused"]);
+    gateway.begin(&[]);
+    let status = gateway.wait_for("the refusal", |s| s["dataplane"]["state"] == "refused");
+    let problem = status["gateway"]["problem"].as_str().unwrap();
+    assert!(
+        problem.contains("no packet is forwarded") && problem.contains("rename it"),
+        "{problem}"
+    );
+    for tunnel in status["tunnels"].as_array().unwrap() {
+        assert_eq!(tunnel["state"], "down");
+    }
+    let refusals = || {
+        let asked = gateway.asked();
+        asked.iter().filter(|l| *l == "commit refused").count()
+    };
+    let begun = Instant::now();
+    while refusals() < 3 {
+        assert!(begun.elapsed() < PATIENCE, "not tried again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Longer and longer: 250 and 500 ms before the third.
+    assert!(begun.elapsed() < Duration::from_secs(5) && refusals() < 10);
+    // Nothing changes but the data plane's mind.
+    fs::write(gateway.path("run/dataplane.sock.tolerant"), "").unwrap();
+    let status = gateway.wait_for("the tables", |s| s["dataplane"]["state"] == "running");
+    assert_eq!(status["gateway"]["problem"], Value::Null);
+    assert_eq!(names(&status), [("lab/a", 0), ("lab/refused", 1)]);
 }
 
 #[test]

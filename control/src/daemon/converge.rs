@@ -63,12 +63,20 @@ impl Daemon {
         // Routes follow from the configuration, from links and from addresses only.
         let same_routes = !(dirty.links || dirty.addresses);
         if let Err(error) = self.install(same_routes).await {
-            // Nothing of it is in force, so all of it is computed anew the next time.
-            self.dirty = Changes::ALL;
             if error.is_refusal() {
-                tracing::error!(%error, "the tables could not be changed; the old ones go on");
-                self.problems.insert(Area::Tables, error.to_string());
+                let old = if self.installed.is_some() {
+                    "the old ones go on"
+                } else {
+                    "there are none: no packet is forwarded"
+                };
+                // Once, and not with every attempt.
+                let problem = format!("the tables are refused ({old}): {error}");
+                if self.problems.insert(Area::Tables, problem.clone()) != Some(problem.clone()) {
+                    tracing::error!("{problem}");
+                }
+                self.try_again();
             } else {
+                self.dirty = Changes::ALL;
                 self.dataplane_lost_later(&error);
             }
         }
@@ -108,7 +116,7 @@ impl Daemon {
             None => diff::install(&desired),
         };
         if updates.is_empty() {
-            self.installed = Some(desired);
+            self.in_force(desired);
             return Ok(());
         }
         // Written before the numbers are used: whoever takes over must know them.
@@ -126,9 +134,14 @@ impl Daemon {
             micros = begun.elapsed().as_micros() as u64,
             "tables installed"
         );
-        self.installed = Some(desired);
-        self.problems.remove(&Area::Tables);
+        self.in_force(desired);
         Ok(())
+    }
+
+    fn in_force(&mut self, desired: Desired) {
+        self.installed = Some(desired);
+        self.refusals = 0;
+        self.problems.remove(&Area::Tables);
     }
 
     pub(super) fn inputs(&self) -> Option<Inputs<'_>> {

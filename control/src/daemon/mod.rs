@@ -53,6 +53,11 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Changes come in bursts (a link that goes down takes its addresses and routes along): wait for
 /// the rest before acting.
 const SETTLE: Duration = Duration::from_millis(5);
+/// How long after a refusal of the tables they are tried again: what was in the way may go by
+/// itself (memory, an address that another program holds). Doubled with every refusal.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+/// The longest that [`TRY_AGAIN`] grows to.
+const TRY_AGAIN_LONGEST: Duration = Duration::from_secs(30);
 
 /// How `hawser run` was called.
 #[derive(Clone, Debug)]
@@ -128,6 +133,8 @@ struct Daemon {
     /// When to act on changes.
     converge_at: Option<Instant>,
     dirty: Changes,
+    /// Refusals of the tables since they were last taken.
+    refusals: u32,
     restarts: u64,
     last_restart: Option<String>,
     reloads: u64,
@@ -233,6 +240,7 @@ impl Daemon {
             start_at: None,
             converge_at: None,
             dirty: Changes::ALL,
+            refusals: 0,
             restarts: 0,
             last_restart: None,
             reloads: 0,
@@ -328,8 +336,21 @@ impl Daemon {
         self.dirty.merge(changes);
         // Every path is looked up again when routes change: the more, the longer we collect.
         let per_tunnel = Duration::from_micros(50) * self.config.tunnels.len() as u32;
-        self.converge_at
-            .get_or_insert(Instant::now() + SETTLE + per_tunnel);
+        self.converge_after(SETTLE + per_tunnel);
+    }
+
+    /// Acts on changes after this time, unless an earlier one is set.
+    fn converge_after(&mut self, delay: Duration) {
+        let at = Instant::now() + delay;
+        self.converge_at = Some(self.converge_at.map_or(at, |set| set.min(at)));
+    }
+
+    /// The tables were refused: tries again later, all of it computed anew.
+    fn try_again(&mut self) {
+        let factor = 1 << self.refusals.min(16);
+        self.refusals += 1;
+        self.dirty = Changes::ALL;
+        self.converge_after((TRY_AGAIN * factor).min(TRY_AGAIN_LONGEST));
     }
 
     async fn reopen_kernel(&mut self) {

@@ -94,6 +94,7 @@ impl Daemon {
     fn dataplane_status(&self, span: Option<Span<'_>>) -> DataplaneStatus {
         let state = match &self.dataplane {
             Some(_) if self.installed.is_some() => "running",
+            Some(_) if self.problems.contains_key(&Area::Tables) => "refused",
             Some(_) => "starting",
             None if self.start_at.is_some() => "down",
             None if self.problems.contains_key(&Area::Interfaces) => "waiting",
