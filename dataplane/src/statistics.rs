@@ -138,9 +138,7 @@ impl Collected {
                     sent_bytes: sum(|queue| queue.sent.1),
                     ring_full: sum(|queue| queue.kernel.receive_ring_full),
                     fill_empty: sum(|queue| queue.kernel.fill_ring_empty),
-                    kernel_dropped: sum(|queue| {
-                        queue.kernel.receive_dropped + queue.kernel.receive_invalid
-                    }),
+                    kernel_dropped: sum(|queue| queue.kernel.receive_dropped),
                 }
             })
             .collect()

@@ -95,7 +95,8 @@ pub struct PortStats {
     pub ring_full: u64,
     /// Frames that the kernel dropped because it had no free frame from us.
     pub fill_empty: u64,
-    /// Frames that the kernel dropped for other reasons.
+    /// Frames that the kernel dropped for other reasons: too long, or of several buffers of which
+    /// too few were free.
     pub kernel_dropped: u64,
 }
 

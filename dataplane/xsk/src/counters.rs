@@ -42,13 +42,15 @@ pub struct Counters {
 /// Counts the kernel keeps for a socket (`XDP_STATISTICS`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelCounters {
-    /// Packets dropped for want of a frame, or too long for one.
+    /// Packets dropped although the fill ring was not empty: too long for a frame, or of several
+    /// frames of which there were too few.
     pub receive_dropped: u64,
     /// Fill ring addresses that were invalid.
     pub receive_invalid: u64,
     /// Packets dropped because the receive ring was full.
     pub receive_ring_full: u64,
-    /// Times the fill ring was found empty.
+    /// Times the fill ring was found empty. In copy mode every time is a packet dropped; with zero
+    /// copy the driver fills its own ring from ours and counts the packets it drops itself.
     pub fill_ring_empty: u64,
     /// Transmit descriptors that were invalid.
     pub transmit_invalid: u64,
@@ -56,10 +58,18 @@ pub struct KernelCounters {
     pub transmit_ring_empty: u64,
 }
 
-impl From<libc::xdp_statistics> for KernelCounters {
-    fn from(kernel: libc::xdp_statistics) -> KernelCounters {
-        KernelCounters {
-            receive_dropped: kernel.rx_dropped,
+impl KernelCounters {
+    /// From what the kernel says. In copy mode it counts a packet that finds the fill ring empty
+    /// twice: as `rx_fill_ring_empty_descs`, and as `rx_dropped` (`__xsk_rcv` and `__xp_alloc` in
+    /// net/xdp). Here it is in one of the counts only.
+    pub(crate) fn new(kernel: &libc::xdp_statistics, zero_copy: bool) -> Self {
+        let twice = if zero_copy {
+            0
+        } else {
+            kernel.rx_fill_ring_empty_descs
+        };
+        Self {
+            receive_dropped: kernel.rx_dropped.saturating_sub(twice),
             receive_invalid: kernel.rx_invalid_descs,
             receive_ring_full: kernel.rx_ring_full,
             fill_ring_empty: kernel.rx_fill_ring_empty_descs,

@@ -146,12 +146,12 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn kernel_counters(&self) -> io::Result<KernelCounters> {
-        sys::get_option::<libc::xdp_statistics>(
+        let kernel = sys::get_option::<libc::xdp_statistics>(
             self.fd.as_fd(),
             libc::SOL_XDP,
             libc::XDP_STATISTICS,
-        )
-        .map(KernelCounters::from)
+        )?;
+        Ok(KernelCounters::new(&kernel, self.granted().zero_copy))
     }
 
     /// Which rings the socket's frames are in, at this moment.
