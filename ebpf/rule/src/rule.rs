@@ -132,10 +132,12 @@ fn ipv4<P: Packet + ?Sized, T: Tables>(
     // The last field first: one failed load says that the header is cut short.
     let destination = frame.be32(at + 16)?;
     let version_length = frame.u8(at)?;
-    let header = usize::from(version_length & 0xf) * 4;
-    if version_length >> 4 != 4 || header < IPV4_HEADER {
+    if version_length >> 4 != 4 {
         return Some(Verdict::Pass(Passed::Malformed));
     }
+    // A length that no header has is read as the shortest: whoever the packet would be for drops
+    // it, and the data plane counts what it drops.
+    let header = (usize::from(version_length & 0xf) * 4).max(IPV4_HEADER);
     if tables.is_local_v4(destination) {
         if !port.is_outside() {
             return Some(Verdict::Pass(Passed::Local));

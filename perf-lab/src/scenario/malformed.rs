@@ -151,9 +151,18 @@ pub(super) fn outside(findings: &mut Findings) -> Result<()> {
     lab.close()
 }
 
-/// Kinds of wrong IPv4 packets from a site. A header length below 20 is not among them: where such
-/// a packet goes cannot be told, so XDP leaves it to the kernel.
+/// Kinds of wrong IPv4 packets from a site.
 const INSIDE: &[Wrong] = &[
+    Wrong {
+        // Less than 20 bytes.
+        reason: "bad_ip_header",
+        make: |good, n| {
+            let mut wrong = good.to_vec();
+            wrong[IP] = 0x40 | (n % 5) as u8;
+            mend(&mut wrong);
+            wrong
+        },
+    },
     Wrong {
         reason: "bad_ip_checksum",
         make: |good, n| {
