@@ -23,10 +23,14 @@ pub struct Ids {
     tunnels: BTreeMap<String, u32>,
     groups: BTreeMap<String, u32>,
     tables: BTreeMap<String, u32>,
+    /// Tunnels of each group, by the group's name.
+    #[serde(default)]
+    members: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The name of the group that a route over these tunnels uses: routes with the same members share
-/// one. A connection's whole set keeps its group when tunnels join or leave it.
+/// one. A connection's whole set keeps its group when tunnels join or leave it; so does any other
+/// set, whose name changes then, by what [`Ids::assigned`] finds in common.
 #[must_use]
 pub fn group_name(config: &Config, members: &[String]) -> String {
     let mut rest: BTreeSet<&str> = members.iter().map(String::as_str).collect();
@@ -54,14 +58,18 @@ impl Ids {
     /// The numbers for a configuration: those that names have already, and new ones.
     #[must_use]
     pub fn assigned(&self, config: &Config) -> Self {
-        let groups: BTreeSet<String> = config
+        let members: BTreeMap<String, BTreeSet<String>> = config
             .routes
             .iter()
             .filter_map(|route| match &route.via {
-                Via::Tunnels(members) if members.len() != 1 => Some(group_name(config, members)),
+                Via::Tunnels(members) if members.len() != 1 => {
+                    let name = group_name(config, members);
+                    Some((name, members.iter().cloned().collect()))
+                }
                 _ => None,
             })
             .collect();
+        let inherited = self.inherited(&members);
         let mut tables = assign(
             &self.tables,
             config
@@ -77,9 +85,35 @@ impl Ids {
                 config.tunnels.iter().map(|t| t.name.as_str()),
                 0,
             ),
-            groups: assign(&self.groups, groups.iter().map(String::as_str), 0),
+            groups: assign(&inherited, members.keys().map(String::as_str), 0),
             tables,
+            members,
         }
+    }
+
+    /// The numbers of the groups, those included that a group with a new name takes over from one
+    /// that is no longer wanted, because they have tunnels in common: the more, the sooner. So only
+    /// the flows of tunnels that left or joined move, and not those of the whole group.
+    fn inherited(&self, wanted: &BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, u32> {
+        let new = wanted.iter().filter(|(n, _)| !self.groups.contains_key(*n));
+        let mut pairs: Vec<(usize, &String, &String)> = new
+            .flat_map(|(name, members)| {
+                let old = self.members.iter();
+                let old = old.filter(|(n, _)| !wanted.contains_key(*n));
+                old.map(move |(o, before)| (members.intersection(before).count(), name, o))
+            })
+            .filter(|(common, ..)| *common > 0)
+            .collect();
+        pairs.sort_by_key(|&(common, name, old)| (std::cmp::Reverse(common), name, old));
+        let mut groups = self.groups.clone();
+        for (_, name, old) in pairs {
+            if !groups.contains_key(name)
+                && let Some(id) = groups.remove(old)
+            {
+                groups.insert(name.clone(), id);
+            }
+        }
+        groups
     }
 
     /// The number of a tunnel.
@@ -165,5 +199,45 @@ mod tests {
         assert_eq!((second["c"], second["d"]), (2, 3));
         let third = assign(&second, ["c", "d", "e"].into_iter(), 0);
         assert_eq!(third["e"], 0);
+    }
+
+    fn sets(groups: &[(&str, &str)]) -> BTreeMap<String, BTreeSet<String>> {
+        let set = |members: &str| members.split(' ').map(String::from).collect();
+        let groups = groups.iter();
+        groups.map(|(n, m)| ((*n).to_owned(), set(m))).collect()
+    }
+
+    fn ids(groups: &[(&str, &str)]) -> Ids {
+        let members = sets(groups);
+        Ids {
+            groups: assign(&BTreeMap::new(), members.keys().map(String::as_str), 0),
+            members,
+            ..Ids::default()
+        }
+    }
+
+    #[test]
+    fn a_group_keeps_its_number_while_it_keeps_a_tunnel() {
+        let old = ids(&[("lab", "a b c"), ("other", "x y")]);
+        // One tunnel less, and so another name.
+        let new = old.inherited(&sets(&[("a b", "a b"), ("other", "x y")]));
+        assert_eq!((new["a b"], new["other"]), (0, 1));
+        // Nothing in common: another group.
+        let new = old.inherited(&sets(&[("d e", "d e"), ("other", "x y")]));
+        assert!(!new.contains_key("d e"));
+        // One that is still wanted gives nothing away.
+        let new = old.inherited(&sets(&[("a b", "a b"), ("lab", "a b c")]));
+        assert!(!new.contains_key("a b"));
+        assert_eq!(new["lab"], 0);
+    }
+
+    #[test]
+    fn of_several_heirs_the_one_with_most_in_common_inherits() {
+        let old = ids(&[("1", "a b c d"), ("2", "e f")]);
+        let new = old.inherited(&sets(&[("p", "a e f"), ("q", "b c d")]));
+        assert_eq!((new["q"], new["p"]), (0, 1));
+        let new = old.inherited(&sets(&[("p", "a"), ("q", "b c d f")]));
+        assert_eq!(new["q"], 0);
+        assert!(!new.contains_key("p"), "its only choice is taken");
     }
 }

@@ -356,6 +356,22 @@ fn reload_sends_the_difference_only_and_says_what_changed() {
 }
 
 #[test]
+fn a_route_over_fewer_tunnels_keeps_its_group() {
+    let mut gateway = Gateway::new(&["a", "b", "c"]);
+    gateway.start();
+    let text = fs::read_to_string(gateway.path("hawser.toml")).unwrap();
+    let fewer = text.replace("via = \"lab\"", "via = [\"lab/a\", \"lab/c\"]");
+    assert_ne!(text, fewer);
+    fs::write(gateway.path("hawser.toml"), fewer).unwrap();
+    assert!(gateway.run(&["reload"]).status.success());
+    // The data plane then moves the flows of the tunnel that left, and no others.
+    assert_eq!(gateway.last_commit(), ["put group 0 of 1+1"]);
+    fs::write(gateway.path("hawser.toml"), text).unwrap();
+    assert!(gateway.run(&["reload"]).status.success());
+    assert_eq!(gateway.last_commit(), ["put group 0 of 1+1+1"]);
+}
+
+#[test]
 fn a_refused_reload_changes_nothing() {
     let mut gateway = Gateway::new(&["a"]);
     let before = gateway.start();
