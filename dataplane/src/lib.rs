@@ -9,6 +9,8 @@ pub mod checkpoint;
 pub mod commit;
 pub mod counters;
 pub mod handoff;
+#[cfg(feature = "harness")]
+pub mod harness;
 pub mod host;
 pub mod ipc;
 pub mod manager;

@@ -1,7 +1,5 @@
 //! The packet path does not allocate: counted, both ways, with fragments and ICMP errors.
 
-mod support;
-
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -9,8 +7,8 @@ use std::{
 
 use hawser_aead::Suite;
 use hawser_api::{DropReason, PortId};
+use hawser_dataplane::harness::*;
 use hawser_xsk::Frame;
-use support::*;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };

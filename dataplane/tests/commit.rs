@@ -1,7 +1,5 @@
 //! Transactions that the XDP program's maps do not take: nothing of them may be left behind.
 
-mod support;
-
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +17,7 @@ use hawser_dataplane::{
 use hawser_ebpf::{Entries, Sizes, SteeringError};
 use ipnet::IpNet;
 
-use support::{Gateway, INSIDE, Plan, net, pair, udp};
+use hawser_dataplane::harness::{self, Gateway, INSIDE, Plan, net, pair, udp};
 
 /// Maps in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -144,7 +142,7 @@ fn routes(prefixes: impl IntoIterator<Item = String>) -> Update {
 
 /// Everything into an empty model, and so into the maps.
 fn begin(gateway: &mut Gateway, kernel: &mut Fake) {
-    gateway.model = Model::new(&support::setup(1));
+    gateway.model = Model::new(&harness::setup(1));
     let mut updates = vec![Update::ReplaceAll];
     updates.extend(gateway.updates());
     commit(gateway, kernel, updates).0.unwrap();

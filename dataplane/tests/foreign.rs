@@ -5,8 +5,6 @@
 //! and IPv6 inside and outside, plain and in UDP. The programs are in `perf-lab/proof`; without
 //! scapy or tshark the tests say that they are skipped.
 
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -17,8 +15,8 @@ use std::{
 use hawser_aead::Suite;
 use hawser_api::*;
 use hawser_dataplane::checkpoint::SaKey;
+use hawser_dataplane::harness::*;
 use serde_json::{Value, json};
-use support::*;
 
 /// Debian's Python, which has Debian's scapy; another in the path may not.
 const PYTHON: &str = "/usr/bin/python3";

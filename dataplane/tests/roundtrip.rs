@@ -1,10 +1,8 @@
 //! What goes into one gateway comes out of the other, unchanged but for what a router changes.
 
-mod support;
-
 use hawser_aead::Suite;
 use hawser_api::*;
-use support::*;
+use hawser_dataplane::harness::*;
 
 /// The packet as the far gateway hands it to its site: new Ethernet header, TTL two lower.
 fn delivered(sent: &[u8], to: u8) -> Vec<u8> {

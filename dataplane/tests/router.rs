@@ -1,12 +1,10 @@
 //! What a router does with packets that cannot simply go on.
 
-mod support;
-
 use std::net::IpAddr;
 
 use hawser_aead::Suite;
 use hawser_api::*;
-use support::*;
+use hawser_dataplane::harness::*;
 
 /// The IPv4 or IPv6 packet in a frame.
 fn ip(frame: &[u8]) -> &[u8] {

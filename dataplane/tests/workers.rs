@@ -1,17 +1,15 @@
 //! Several workers: an inbound SA has one owner, and packets find it.
 
-mod support;
-
 use std::sync::Arc;
 
 use hawser_api::*;
+use hawser_dataplane::harness::*;
 use hawser_dataplane::{
     checkpoint::Checkpoint,
     pipeline::{Output, Pipeline},
     tables::Model,
 };
 use hawser_xsk::{Frame, FramePool};
-use support::*;
 
 #[test]
 fn packets_are_handed_to_the_owner_of_their_sa() {

@@ -1,5 +1,16 @@
-//! Two gateways in memory: what one sends the other receives, without sockets.
-#![allow(dead_code, unreachable_pub)] // Every test uses its own part.
+//! Gateways in memory: what one sends the other receives, without sockets. For tests, benchmarks
+//! and fuzz targets.
+//!
+//! Not part of the product: behind the feature `harness`.
+
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "to panic is how a harness reports a fault"
+)]
+
+mod abuse;
+mod packet;
 
 use std::{
     net::IpAddr,
@@ -11,30 +22,53 @@ use std::{
 };
 
 use hawser_aead::Suite;
-use hawser_api::*;
-use hawser_dataplane::{
+use hawser_api::{
+    Attachment, Ceiling, DropReason, Dscp, Encapsulation, GroupId, IdlePolicy, InboundSa, Member,
+    Neighbour, NextHop, OutboundSa, OuterDf, PortId, PortSetup, Refusal, Role, Route, Secret,
+    Selectors, Setup, Spi, TableId, Tunnel, TunnelId, Update, WorkerId, WorkerSetup,
+};
+use hawser_xsk::{Frame, FramePool};
+
+pub use abuse::{Damage, from_inside, from_outside, fuzz_from_inside, fuzz_from_outside};
+pub use packet::{ethernet, ipv4, ipv6, udp};
+
+use crate::{
     checkpoint::Checkpoint,
     counters::Counters,
     pipeline::{Output, Pipeline},
     tables::Model,
 };
-use hawser_xsk::{Frame, FramePool};
 
+/// The interface of the site.
 pub const INSIDE: PortId = PortId(0);
+/// The interface of the peers.
 pub const OUTSIDE: PortId = PortId(1);
 
 /// What the tunnels between the two are like.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Tunnels, all in one group of equal weights.
     pub tunnels: u32,
+    /// IPv4 networks besides the two sites, each a /24: side 0 sends them into the tunnels, side 1
+    /// to a router of its site. See [`destination`].
+    pub routes: u32,
+    /// Cipher of all SAs.
     pub suite: Suite,
+    /// Extended sequence numbers.
     pub esn: bool,
+    /// ESP in UDP.
     pub udp: bool,
+    /// Outside addresses are IPv6.
     pub outer_v6: bool,
+    /// Packets.
     pub replay_window: u32,
+    /// Of every tunnel, in bytes.
     pub outside_mtu: u16,
+    /// Inner packets may be fragmented whatever they say.
     pub clear_inner_df: bool,
+    /// Frames in the pool.
     pub frames: usize,
+    /// Bytes of each.
     pub frame_size: usize,
 }
 
@@ -42,6 +76,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             tunnels: 4,
+            routes: 0,
             suite: Suite::Aes128Gcm16,
             esn: false,
             udp: false,
@@ -57,12 +92,19 @@ impl Default for Plan {
 
 /// A gateway: side 0 has the site 10.0.0.0/16 and fd00:0::/32, side 1 10.1.0.0/16 and fd00:1::/32.
 pub struct Gateway {
+    /// 0 or 1.
     pub side: u8,
+    /// What it was made by.
     pub plan: Plan,
+    /// Its tables' model.
     pub model: Model,
+    /// Its sequence numbers on disk.
     pub checkpoint: Checkpoint,
+    /// The packet path of its only worker.
     pub pipeline: Pipeline,
+    /// Where that puts frames.
     pub out: Output,
+    /// Its clock, in nanoseconds.
     pub now: u64,
     folder: PathBuf,
 }
@@ -73,10 +115,14 @@ impl Drop for Gateway {
     }
 }
 
+/// Two gateways that are each other's peers.
+#[must_use]
 pub fn pair(plan: &Plan) -> (Gateway, Gateway) {
     (Gateway::new(0, plan), Gateway::new(1, plan))
 }
 
+/// The set-up of a gateway with so many workers.
+#[must_use]
 pub fn setup(workers: usize) -> Setup {
     let port = |name: &str, role, index: u8| PortSetup {
         interface: name.into(),
@@ -100,6 +146,8 @@ pub fn setup(workers: usize) -> Setup {
     }
 }
 
+/// The outside address of a side's end of a tunnel.
+#[must_use]
 pub fn outer(side: u8, tunnel: u32, v6: bool) -> IpAddr {
     if v6 {
         format!("2001:db8:{side}::{:x}", tunnel + 1)
@@ -111,6 +159,7 @@ pub fn outer(side: u8, tunnel: u32, v6: bool) -> IpAddr {
 }
 
 /// The key of the direction from `side`.
+#[must_use]
 pub fn key(suite: Suite, side: u8, tunnel: u32) -> Secret {
     let key: Vec<u8> = (0..suite.key_len())
         .map(|i| (i as u8).wrapping_mul(7) ^ (tunnel as u8).wrapping_mul(31) ^ side << 7)
@@ -118,19 +167,34 @@ pub fn key(suite: Suite, side: u8, tunnel: u32) -> Secret {
     Secret::new(key)
 }
 
+/// The SPI of a tunnel's SA towards `receiver`.
+#[must_use]
 pub fn spi(receiver: u8, tunnel: u32) -> Spi {
     Spi(0x1000 + (u32::from(receiver) << 24) + tunnel)
 }
 
+/// A prefix from its text.
+#[must_use]
 pub fn net(text: &str) -> ipnet::IpNet {
     text.parse().unwrap()
 }
 
+/// The destination network of route `n` of [`Plan::routes`]: 16 Mi of them fit.
+#[must_use]
+pub fn destination(n: u32) -> [u8; 4] {
+    // A multiplication by an odd number spreads the routes over the address space.
+    let spread = n.wrapping_mul(0x9e37_79b1) >> 8;
+    let [_, b, c, d] = spread.to_be_bytes();
+    [b % 100 + 11, c, d, 0]
+}
+
 impl Gateway {
+    /// A gateway with everything that its plan says.
+    #[must_use]
     pub fn new(side: u8, plan: &Plan) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let folder = std::env::temp_dir().join(format!(
-            "hawser-test-{}-{}",
+            "hawser-harness-{}-{}",
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         ));
@@ -153,6 +217,7 @@ impl Gateway {
     }
 
     /// The whole configuration as updates.
+    #[must_use]
     pub fn updates(&self) -> Vec<Update> {
         let (me, peer) = (self.side, 1 - self.side);
         let plan = &self.plan;
@@ -251,6 +316,7 @@ impl Gateway {
                 route(format!("169.254.{me}.1/32"), NextHop::Host),
             ],
         });
+        updates.extend(self.further_routes());
         // Two hosts of each site are known.
         updates.push(Update::PutNeighbours(
             [
@@ -269,6 +335,39 @@ impl Gateway {
         updates
     }
 
+    fn further_routes(&self) -> [Update; 2] {
+        let router = IpAddr::from([10, self.side, 255, 1]);
+        let next_hop = if self.side == 0 {
+            NextHop::Group(GroupId(0))
+        } else {
+            NextHop::Inside {
+                port: INSIDE,
+                vlan: None,
+                gateway: Some(router),
+            }
+        };
+        let routes = (0..self.plan.routes).map(|n| Route {
+            prefix: ipnet::Ipv4Net::new_assert(destination(n).into(), 24).into(),
+            next_hop,
+        });
+        [
+            Update::PutNeighbours(vec![Neighbour {
+                port: INSIDE,
+                vlan: None,
+                address: router,
+                mac: [2, 0, 0, 0, self.side, 254],
+            }]),
+            Update::PutRoutes {
+                table: TableId::MAIN,
+                routes: routes.collect(),
+            },
+        ]
+    }
+
+    /// Applies updates and has the worker use them.
+    ///
+    /// # Errors
+    /// What the model refuses.
     pub fn apply(&mut self, updates: Vec<Update>) -> Result<(), Refusal> {
         self.model.commit(updates, &self.checkpoint)?;
         for sa in self.model.outbound() {
@@ -315,6 +414,7 @@ impl Gateway {
             .collect()
     }
 
+    /// What the worker counted.
     pub fn counters(&mut self) -> &Counters {
         self.pipeline.counters()
     }
@@ -333,56 +433,4 @@ impl Gateway {
     pub fn receive(&mut self, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
         self.feed(OUTSIDE, frames, INSIDE)
     }
-}
-
-/// A UDP packet in an Ethernet frame from host 1 of `from` to host 1 of the other site.
-pub fn udp(from: u8, v6: bool, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
-    let to = 1 - from;
-    let mut udp = Vec::new();
-    udp.extend(ports.0.to_be_bytes());
-    udp.extend(ports.1.to_be_bytes());
-    udp.extend((8 + payload.len() as u16).to_be_bytes());
-    udp.extend([0, 0]);
-    udp.extend(payload);
-    if v6 {
-        let address = |side: u8| -> IpAddr { format!("fd00:{side}::1").parse().unwrap() };
-        ipv6(address(from), address(to), 17, &udp)
-    } else {
-        ipv4([10, from, 0, 1], [10, to, 0, 1], 17, &udp, false)
-    }
-}
-
-pub fn ethernet(ethertype: u16) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 77];
-    frame.extend(ethertype.to_be_bytes());
-    frame
-}
-
-pub fn ipv4(from: [u8; 4], to: [u8; 4], protocol: u8, payload: &[u8], df: bool) -> Vec<u8> {
-    let mut ip = vec![0x45, 0];
-    ip.extend((20 + payload.len() as u16).to_be_bytes());
-    ip.extend([0x12, 0x34, if df { 0x40 } else { 0 }, 0, 64, protocol, 0, 0]);
-    ip.extend(from);
-    ip.extend(to);
-    let sum = hawser_net::checksum::of(&ip);
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    ip.extend(payload);
-    let mut frame = ethernet(0x0800);
-    frame.extend(ip);
-    frame
-}
-
-pub fn ipv6(from: IpAddr, to: IpAddr, next_header: u8, payload: &[u8]) -> Vec<u8> {
-    let octets = |address| match address {
-        IpAddr::V6(address) => address.octets(),
-        IpAddr::V4(_) => panic!("an IPv6 address"),
-    };
-    let mut frame = ethernet(0x86dd);
-    frame.extend([0x60, 0, 0, 0]);
-    frame.extend((payload.len() as u16).to_be_bytes());
-    frame.extend([next_header, 64]);
-    frame.extend(octets(from));
-    frame.extend(octets(to));
-    frame.extend(payload);
-    frame
 }
