@@ -122,6 +122,11 @@ impl Reassembly {
         self.complete()
     }
 
+    #[cfg(any(test, feature = "harness"))]
+    pub(crate) const fn octets(&self) -> usize {
+        self.octets
+    }
+
     /// The message, if no fragment is missing.
     fn complete(&mut self) -> Result<Progress, FragmentError> {
         let Some(first) = self.first else {

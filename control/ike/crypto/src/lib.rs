@@ -8,6 +8,9 @@
 //! | keys of an IKE SA, of its successor, of its children | [`IkeKeys`] |
 //! | Encrypted payloads and fragments (RFC 5282, RFC 7383) | [`Sealer`], [`Opener`], [`Reassembly`] |
 //! | proof of a shared key | [`psk`] |
+//! | our certificate, signing | [`LocalCertificate`] |
+//! | the peer's certificate, verifying | [`TrustAnchors`], [`PeerCertificate`] |
+//! | identities and distinguished names | [`name`] |
 //!
 //! No sockets, clocks or files; randomness comes in as a [`Random`]. Secrets are wiped when they
 //! are dropped, and have no `Debug` that shows them.
@@ -19,22 +22,35 @@
 #![forbid(unsafe_code)]
 
 mod cbc;
+mod certificate;
+mod der;
 mod dh;
 mod fragment;
+#[cfg(any(test, feature = "harness"))]
+pub mod harness;
 mod keys;
+mod local;
+pub mod name;
 mod prf;
 mod protect;
 pub mod psk;
 mod random;
 mod secret;
+mod signature;
 mod transform;
+mod trust;
 #[cfg(test)]
 mod vectors;
 
 pub use dh::{Group, KeyExchange, KeyExchangeError};
 pub use fragment::{Fragment, FragmentError, MAX_FRAGMENTS, Progress, Reassembly};
 pub use keys::{ChildKeys, IkeKeys, Nonces, Role};
+pub use local::{LocalCertificate, SignError};
 pub use protect::{OpenError, Opener, SealError, Sealer};
 pub use random::{Random, SystemRandom};
 pub use secret::Secret;
+pub use signature::{SIGNATURE_HASHES, Scheme, SignatureError, SignaturePolicy};
 pub use transform::{Cipher, CipherError, Encr, IkeSuite, Integ, NameError, Prf};
+pub use trust::{
+    CertificateError, LoadError, MAX_CERTIFICATES, PeerCertificate, TrustAnchors, TrustPolicy,
+};

@@ -296,6 +296,18 @@ impl Sealer {
         Ok(datagrams)
     }
 
+    /// The datagram of a message with any octets inside.
+    #[cfg(any(test, feature = "harness"))]
+    pub(crate) fn seal_octets(
+        &mut self,
+        header: &Header,
+        first: PayloadType,
+        octets: &[u8],
+        random: &mut dyn Random,
+    ) -> Result<Vec<u8>, SealError> {
+        self.seal_one(header, first, None, octets, random)
+    }
+
     fn seal_one(
         &mut self,
         header: &Header,

@@ -60,3 +60,24 @@ impl crate::Random for Fixed {
         }
     }
 }
+
+/// A file that `tests/vectors/certificates.py` made.
+macro_rules! fixture {
+    ($name:literal) => {
+        include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/vectors/certificates/",
+            $name
+        ))
+    };
+}
+
+pub(crate) use fixture;
+
+/// A signature of `signatures.txt`, or what was signed (`octets`).
+pub(crate) fn signature(name: &str) -> Vec<u8> {
+    let text = std::str::from_utf8(fixture!("signatures.txt")).expect("text");
+    let mut pairs = text.lines().filter_map(|line| line.split_once(" = "));
+    let found = pairs.find(|(other, _)| *other == name);
+    hex(found.expect("a known name").1)
+}
