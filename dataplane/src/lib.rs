@@ -5,6 +5,7 @@
 //! its pipeline, and a [`manager`] that speaks with control.
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod checkpoint;
 pub mod commit;
 pub mod counters;

@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// could be replayed after a crash.
 const TOPS: Duration = Duration::from_millis(250);
 
+/// How often the load of the workers is measured.
+const BALANCE: Duration = Duration::from_secs(1);
+
 /// How long a worker may take to answer. A worker answers between two batches.
 pub(crate) const ANSWER: Duration = Duration::from_millis(500);
 
@@ -71,6 +74,7 @@ impl Manager {
     pub fn run(mut self) -> io::Result<()> {
         let mut next_tick = Instant::now();
         let mut next_tops = next_tick;
+        let mut next_balance = next_tick + BALANCE;
         loop {
             self.waker.going_to_sleep();
             let (accept, request) = self.wait(next_tick)?;
@@ -101,6 +105,12 @@ impl Manager {
             if now >= next_tops {
                 next_tops = now + TOPS;
                 self.write_tops();
+            }
+            if now >= next_balance {
+                next_balance = now + BALANCE;
+                if let Some(running) = &mut self.running {
+                    running.balance()?;
+                }
             }
         }
         if let Some(mut running) = self.running.take() {

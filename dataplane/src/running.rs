@@ -1,21 +1,31 @@
 //! A data plane that is set up, and what is done to it as a whole: transactions, leases of
 //! sequence numbers, the tops of the replay windows.
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use hawser_api::{Event, Refusal, Setup, SetupReport, Spi, TunnelId, Update};
 use hawser_ebpf::{Action, Entries, SteeringError};
 
 use crate::{
+    balance::{Balancer, Cost, Move, Placed},
     checkpoint::{Checkpoint, LEASE},
     commit::{self, Kernel, Workers},
+    manager::ANSWER,
     sa::hard_limit,
     setup::WorkerHandle,
     statistics,
     tables::{Model, Steering, Tables},
-    worker::Command,
+    worker::{Command, Load},
 };
+
+/// How long two workers may take to hand a tunnel over. Each acts between two batches; a machine
+/// that does not let them for so long is as good as dead.
+const TRANSFER: Duration = Duration::from_secs(5);
 
 /// A data plane that is set up.
 pub struct Running {
@@ -33,6 +43,10 @@ pub struct Running {
     pub model: Model,
     /// Sequence numbers.
     pub checkpoint: Checkpoint,
+    /// Where tunnels should be.
+    pub balancer: Balancer,
+    /// What the tunnels had cost at the last look.
+    pub measured: Option<(Instant, Vec<Load>)>,
 }
 
 impl Running {
@@ -60,6 +74,108 @@ impl Running {
     /// limit.
     pub fn extend_leases(&mut self) -> Vec<(TunnelId, Spi)> {
         extend_leases(&self.model, &mut self.checkpoint)
+    }
+
+    /// Measures what the tunnels cost, and moves one where that helps. To be called once a second.
+    ///
+    /// # Errors
+    /// As [`Running::transfer`].
+    pub fn balance(&mut self) -> io::Result<()> {
+        if self.workers.len() < 2 {
+            return Ok(());
+        }
+        let Some(loads) = self.loads() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let before = self.measured.replace((now, loads));
+        let (Some((then, before)), Some((_, loads))) = (before, &self.measured) else {
+            return Ok(());
+        };
+        let span = now - then;
+        let sent = before.iter().zip(loads);
+        let sent: Vec<Cost> = sent
+            .map(|(old, new)| new.sent.rate_since(old.sent, span))
+            .collect();
+        let received = |loads: &[Load], tunnel: TunnelId| {
+            let mut sum = Cost::default();
+            for load in loads {
+                // A worker makes room for a tunnel's counters with the tables that have it.
+                sum += load
+                    .received
+                    .get(tunnel.index())
+                    .copied()
+                    .unwrap_or_default();
+            }
+            sum
+        };
+        let tunnels = self.model.tunnels();
+        let owners = self.model.owners().map(|(tunnel, owner)| Placed {
+            tunnel,
+            owner,
+            pinned: tunnels.get(&tunnel).and_then(|tunnel| tunnel.owner),
+            cost: received(loads, tunnel).rate_since(received(&before, tunnel), span),
+        });
+        let owners: Vec<Placed> = owners.collect();
+        let Some(wanted) = self.balancer.decide(&sent, &owners) else {
+            return Ok(());
+        };
+        tracing::info!(
+            tunnel = wanted.tunnel.0,
+            from = wanted.from.0,
+            to = wanted.to.0,
+            "a tunnel moves to another worker"
+        );
+        self.measured = None;
+        self.transfer(wanted)
+    }
+
+    /// What the tunnels have cost until now, by worker; `None` when one does not answer.
+    #[must_use]
+    pub fn loads(&self) -> Option<Vec<Load>> {
+        let (to, from) = unbounded();
+        for worker in &self.workers {
+            worker.send(Command::Load(to.clone()));
+        }
+        drop(to);
+        let deadline = Instant::now() + ANSWER;
+        let mut loads = Vec::new();
+        while let Ok(load) = from.recv_deadline(deadline) {
+            loads.push(load);
+        }
+        loads.sort_by_key(|load| load.id);
+        (loads.len() == self.workers.len()).then_some(loads)
+    }
+
+    /// Gives a tunnel to another worker, under traffic and without loss.
+    ///
+    /// The worker that owns it takes up tables that name the new owner, sends its windows there and
+    /// hands frames over from then on; the new owner takes up the tables together with the windows.
+    /// Others follow at last: whomever they send frames until then hands them on. The one thing
+    /// that may happen is that packets of the tunnel overtake each other.
+    ///
+    /// # Errors
+    /// When the workers do not answer: nobody knows then who owns the windows, so the process
+    /// should end.
+    pub fn transfer(&mut self, transfer: Move) -> io::Result<()> {
+        self.model.set_owner(transfer.tunnel, transfer.to);
+        let tables = Arc::new(self.model.compile());
+        let (done, answer) = bounded(1);
+        let Some(owner) = self.workers.get(transfer.from.index()) else {
+            return Ok(());
+        };
+        owner.send(Command::Release(Arc::clone(&tables), transfer.to, done));
+        if answer.recv_timeout(TRANSFER).is_err() {
+            return Err(io::Error::other(
+                "a worker does not answer while a tunnel is handed over",
+            ));
+        }
+        for (id, worker) in self.workers.iter().enumerate() {
+            if id != transfer.from.index() && id != transfer.to.index() {
+                worker.send(Command::Tables(Arc::clone(&tables)));
+            }
+        }
+        Ok(())
     }
 
     /// Writes down how far the replay windows are.

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use hawser_aead::{KeyError, OpeningKey, SealingKey, Suite};
-use hawser_api::{self as api, Spi, TunnelId, WorkerId};
+use hawser_api::{self as api, Spi, TunnelId};
 use hawser_net::{
     parse::Family,
     selector::{Ports, SelectorSet, TrafficSelector},
@@ -93,8 +93,6 @@ pub struct InboundSa {
     pub selectors: SelectorSet,
     /// Everything up to here was seen in an earlier life of the data plane.
     pub seen: u64,
-    /// The worker that owns the replay window.
-    pub owner: WorkerId,
     /// Where its highest sequence number is kept.
     pub checkpoint: SaKey,
 }
@@ -104,7 +102,7 @@ impl InboundSa {
     ///
     /// # Errors
     /// When the key material does not fit the suite.
-    pub fn new(config: &api::InboundSa, seen: u64, owner: WorkerId) -> Result<Self, KeyError> {
+    pub fn new(config: &api::InboundSa, seen: u64) -> Result<Self, KeyError> {
         Ok(Self {
             slot: 0,
             generation: 0,
@@ -115,7 +113,6 @@ impl InboundSa {
             replay_window: config.replay_window,
             selectors: selectors(&config.selectors),
             seen,
-            owner,
             checkpoint: SaKey::inbound(config.spi, &config.key),
         })
     }

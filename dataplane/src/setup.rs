@@ -12,6 +12,7 @@ use hawser_xsk::{
 };
 
 use crate::{
+    balance::Balancer,
     checkpoint::Checkpoint,
     handoff,
     host::Host,
@@ -19,7 +20,7 @@ use crate::{
     running::Running,
     tables::{Model, Tables},
     waker::Waker,
-    worker::{Command, PortQueue, Worker},
+    worker::{Command, Peer, PortQueue, Worker},
 };
 
 /// Buffers for packets of several frames, per worker. Unit: buffers of 16 KiB. Twice a batch, so
@@ -124,6 +125,8 @@ pub fn start(setup: Setup, manager: &Arc<Waker>, epoch: Instant) -> Result<Runni
         steering,
         model,
         checkpoint,
+        balancer: Balancer::default(),
+        measured: None,
     })
 }
 
@@ -286,68 +289,75 @@ fn spawn(
         .map(|_| Waker::new().map(Arc::new))
         .collect::<Result<_, _>>()
         .map_err(threads)?;
+    let (adoption_senders, adoptions): (Vec<_>, Vec<_>) = (0..n).map(|_| unbounded()).unzip();
     let mut to: Vec<Vec<_>> = (0..n).map(|_| (0..n).map(|_| None).collect()).collect();
     let mut from: Vec<Vec<_>> = (0..n).map(|_| Vec::new()).collect();
     for (a, to) in to.iter_mut().enumerate() {
         for b in (0..n).filter(|&b| b != a) {
             let (sender, receiver) = handoff::ring();
-            to[b] = Some((sender, Arc::clone(&wakers[b])));
+            to[b] = Some(Peer {
+                frames: sender,
+                adoptions: adoption_senders[b].clone(),
+                waker: Arc::clone(&wakers[b]),
+            });
             from[b].push(receiver);
         }
     }
     let share = pool.len() / n;
-    let ends = to.into_iter().zip(from).zip(sockets).enumerate();
-    ends.map(|(i, ((to, from), queues))| {
-        let id = WorkerId(i as u16);
-        let mine = pool.split_off(share).with_jumbos(JUMBOS);
-        let tables = Arc::clone(&parts.tables);
-        let (commands, orders) = unbounded();
-        let lanes: Vec<usize> = (0..setup.ports.len())
-            .map(|port| {
-                queues
-                    .iter()
-                    .filter(|queue| queue.port.index() == port)
-                    .count()
+    let ends = to.into_iter().zip(from).zip(adoptions).zip(sockets);
+    ends.enumerate()
+        .map(|(i, (((to, from), adoptions), queues))| {
+            let id = WorkerId(i as u16);
+            let mine = pool.split_off(share).with_jumbos(JUMBOS);
+            let tables = Arc::clone(&parts.tables);
+            let (commands, orders) = unbounded();
+            let lanes: Vec<usize> = (0..setup.ports.len())
+                .map(|port| {
+                    queues
+                        .iter()
+                        .filter(|queue| queue.port.index() == port)
+                        .count()
+                })
+                .collect();
+            let worker = Worker {
+                id,
+                pipeline: Pipeline::new(id, setup.hash_seed, tables, mine),
+                out: Output::new(&lanes, n),
+                queues,
+                to,
+                from,
+                adoptions,
+                host: parts.host.clone(),
+                reads_host: i == 0,
+                commands: orders,
+                events: parts.events.clone(),
+                manager: Arc::clone(parts.manager),
+                waker: Arc::clone(&wakers[i]),
+                wakeup: Wakeup::new(match setup.idle {
+                    IdlePolicy::Spin => WakeupMode::Spin,
+                    IdlePolicy::Adaptive => WakeupMode::Adaptive,
+                    IdlePolicy::Poll => WakeupMode::Poll,
+                }),
+                epoch: parts.epoch,
+                next_link_check: Instant::now(),
+                waiting: Vec::with_capacity(hawser_aead::BATCH),
+            };
+            let core = setup.workers[i].core;
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{i}"))
+                .spawn(move || {
+                    pin(core);
+                    worker.run();
+                })
+                .map_err(threads)?;
+            Ok(WorkerHandle {
+                core,
+                commands,
+                waker: Arc::clone(&wakers[i]),
+                thread: Some(thread),
             })
-            .collect();
-        let worker = Worker {
-            id,
-            pipeline: Pipeline::new(id, setup.hash_seed, tables, mine),
-            out: Output::new(&lanes, n),
-            queues,
-            to,
-            from,
-            host: parts.host.clone(),
-            reads_host: i == 0,
-            commands: orders,
-            events: parts.events.clone(),
-            manager: Arc::clone(parts.manager),
-            waker: Arc::clone(&wakers[i]),
-            wakeup: Wakeup::new(match setup.idle {
-                IdlePolicy::Spin => WakeupMode::Spin,
-                IdlePolicy::Adaptive => WakeupMode::Adaptive,
-                IdlePolicy::Poll => WakeupMode::Poll,
-            }),
-            epoch: parts.epoch,
-            next_link_check: Instant::now(),
-            waiting: Vec::with_capacity(hawser_aead::BATCH),
-        };
-        let core = setup.workers[i].core;
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{i}"))
-            .spawn(move || {
-                pin(core);
-                worker.run();
-            })
-            .map_err(threads)?;
-        Ok(WorkerHandle {
-            core,
-            commands,
-            waker: Arc::clone(&wakers[i]),
-            thread: Some(thread),
         })
-    })
-    .collect()
+        .collect()
 }
 
 fn pin(core: Option<u16>) {

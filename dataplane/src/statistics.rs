@@ -161,7 +161,7 @@ impl Collected {
             idle_millis: (counted.last_received > 0)
                 .then(|| self.at_nanos.saturating_sub(counted.last_received) / 1_000_000),
             inside_mtu: running.model.inside_mtu(id),
-            owner: inbound.first().map(|sa| sa.owner),
+            owner: running.model.owner_of(id),
             outbound: outbound.map(|sa| OutboundSaStats {
                 spi: sa.spi,
                 next_sequence: sa.key.next_sequence(),

@@ -18,10 +18,11 @@ use hawser_api::{DropReason, Event, PortId, RegimeTimes, WorkerId};
 use hawser_xsk::{Frame, Link, PollSet, Refusal, Rest, Round, Socket, Wakeup};
 
 use crate::{
+    balance::Cost,
     counters::Counters,
     handoff,
     host::Host,
-    pipeline::{Output, Pipeline},
+    pipeline::{Output, Pipeline, Windows},
     tables::Tables,
     waker::Waker,
 };
@@ -46,6 +47,11 @@ pub enum Command {
     Report(Sender<Report>),
     /// Send the highest sequence number of every SA owned: slot, generation, number.
     Tops(Sender<Vec<(u32, u64, u64)>>),
+    /// Send what the tunnels cost.
+    Load(Sender<Load>),
+    /// Use these tables, which give some of this worker's replay windows to another one, and send
+    /// those there. That one sends the answer.
+    Release(Arc<Tables>, WorkerId, Sender<()>),
     /// End.
     Stop,
 }
@@ -63,6 +69,33 @@ pub struct Report {
     pub queues: Vec<QueueReport>,
     /// Frames in the free list.
     pub free_frames: u32,
+}
+
+/// What a worker has done for each tunnel since it began.
+pub struct Load {
+    /// Which worker.
+    pub id: WorkerId,
+    /// Sent, over all tunnels.
+    pub sent: Cost,
+    /// Received, by tunnel.
+    pub received: Vec<Cost>,
+}
+
+/// Replay windows that another worker gives up for this one, with the tables that say so.
+pub struct Adoption {
+    tables: Arc<Tables>,
+    windows: Windows,
+    done: Sender<()>,
+}
+
+/// Another worker, as this one reaches it.
+pub struct Peer {
+    /// For frames.
+    pub frames: handoff::Sender,
+    /// For replay windows.
+    pub adoptions: Sender<Adoption>,
+    /// When it sleeps.
+    pub waker: Arc<Waker>,
 }
 
 /// A copy of what a socket counted.
@@ -123,9 +156,11 @@ pub struct Worker {
     /// Its sockets.
     pub queues: Vec<PortQueue>,
     /// To the other workers, by worker; none to itself.
-    pub to: Vec<Option<(handoff::Sender, Arc<Waker>)>>,
+    pub to: Vec<Option<Peer>>,
     /// From the other workers.
     pub from: Vec<handoff::Receiver>,
+    /// From the other workers: replay windows.
+    pub adoptions: Receiver<Adoption>,
     /// The host path.
     pub host: Option<Host>,
     /// Whether this worker reads from the host; all write.
@@ -197,8 +232,7 @@ impl Worker {
                 Rest::None => {}
                 Rest::Sleep(longest) => {
                     self.waker.going_to_sleep();
-                    if self.commands.is_empty() && self.from.iter().all(handoff::Receiver::is_empty)
-                    {
+                    if self.has_no_mail() {
                         // A failing poll(2) is a busy loop with the errors of the sockets counted.
                         let _ = poll.sleep(longest);
                     }
@@ -234,6 +268,9 @@ impl Worker {
         }
         for i in 0..self.from.len() {
             if self.from[i].receive(burst, BATCH) > 0 {
+                // The frames may be of a tunnel that their sender has just given up for this
+                // worker. It sent the windows first, so they are here when the frames are.
+                self.adopt(now);
                 work += burst.len();
                 self.pipeline
                     .from_worker(burst.drain(..), stamp, &mut self.out);
@@ -319,16 +356,16 @@ impl Worker {
                 .add(DropReason::HostFull, lost);
         }
         for (frames, to) in self.out.workers.iter_mut().zip(&mut self.to) {
-            let Some((sender, waker)) = to else { continue };
+            let Some(peer) = to else { continue };
             if !frames.is_empty() {
                 let n = frames.len();
-                let sent = sender.send(frames, self.pipeline.pool());
+                let sent = peer.frames.send(frames, self.pipeline.pool());
                 let lost = (n - sent) as u64;
                 self.pipeline
                     .counters()
                     .drops
                     .add(DropReason::HandoffFull, lost);
-                waker.wake();
+                peer.waker.wake();
             }
         }
         if !self.out.events.is_empty() {
@@ -355,6 +392,7 @@ impl Worker {
             self.next_link_check = now + LINK_CHECK;
             self.check_links();
         }
+        self.adopt(now);
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Tables(tables) => {
@@ -363,10 +401,69 @@ impl Worker {
                 }
                 Command::Report(to) => drop(to.send(self.report(times))),
                 Command::Tops(to) => drop(to.send(self.pipeline.tops().collect())),
+                Command::Load(to) => drop(to.send(self.load())),
+                Command::Release(tables, to, done) => self.release(tables, to, done, now),
                 Command::Stop => return false,
             }
         }
         true
+    }
+
+    /// Gives replay windows up for another worker.
+    fn release(&mut self, tables: Arc<Tables>, to: WorkerId, done: Sender<()>, now: Instant) {
+        let stamp = nanos(now - self.epoch);
+        let windows = self
+            .pipeline
+            .release(Arc::clone(&tables), stamp, &mut self.out);
+        let adoption = Adoption {
+            tables,
+            windows,
+            done,
+        };
+        // Before any frame that is handed over because of it: see `round`.
+        if let Some(Some(peer)) = self.to.get(to.index()) {
+            // It ends only with the process.
+            let _ = peer.adoptions.send(adoption);
+            peer.waker.wake();
+        }
+        self.flush(now);
+    }
+
+    /// Takes replay windows over that other workers gave up.
+    fn adopt(&mut self, now: Instant) {
+        while let Ok(adoption) = self.adoptions.try_recv() {
+            let stamp = nanos(now - self.epoch);
+            let Adoption {
+                tables,
+                windows,
+                done,
+            } = adoption;
+            self.pipeline
+                .take_over(tables, windows, stamp, &mut self.out);
+            self.flush(now);
+            let _ = done.send(());
+        }
+    }
+
+    fn load(&mut self) -> Load {
+        let tunnels = &self.pipeline.counters().tunnels;
+        let mut sent = Cost::default();
+        for tunnel in tunnels {
+            sent += Cost::of(tunnel.sent, tunnel.sent_bytes);
+        }
+        let received = tunnels.iter();
+        let received = received.map(|t| Cost::of(t.received, t.received_bytes));
+        Load {
+            id: self.id,
+            sent,
+            received: received.collect(),
+        }
+    }
+
+    fn has_no_mail(&self) -> bool {
+        self.commands.is_empty()
+            && self.adoptions.is_empty()
+            && self.from.iter().all(handoff::Receiver::is_empty)
     }
 
     /// An interface that is removed wakes nobody: it must be asked.

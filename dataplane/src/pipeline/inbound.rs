@@ -42,6 +42,9 @@ impl InboundState {
     }
 }
 
+/// Replay windows on their way from one worker to another. Each is in one place only.
+pub struct Windows(Vec<(usize, InboundState)>);
+
 /// An ESP packet that waits for decryption. The frame begins with the SPI and ends with the ICV.
 pub(super) struct Arrived {
     frame: Frame,
@@ -72,29 +75,44 @@ struct Opened {
 }
 
 impl Path {
-    /// Makes replay windows for new SAs and retires those of SAs that are gone. What was retired
-    /// comes back if the SA does at the very next change, as when a change is taken back; a window
-    /// made anew would let in again what it has seen.
+    /// Makes replay windows for new SAs and retires those of SAs that are gone or another's. What was
+    /// retired, or handed over by another worker, comes back if the SA is this worker's at the very
+    /// next change; a window made anew would let in again what it has seen.
     pub(super) fn adopt(&mut self, tables: &Tables) {
         // Sorted by slot, as what is retired here will be.
         let mut before = std::mem::take(&mut self.retired).into_iter().peekable();
         let slots = self.inbound.len().max(tables.inbound.len());
         self.inbound.resize_with(slots, || None);
         for (slot, state) in self.inbound.iter_mut().enumerate() {
-            let back = before.next_if(|(at, _)| *at == slot);
             let sa = tables.inbound.get(slot).and_then(Option::as_ref);
-            let mine = sa.filter(|sa| sa.owner == self.id);
-            let known = state.as_ref().map(|state| state.generation);
-            if known == mine.map(|sa| sa.generation) {
+            let mine = sa.filter(|sa| tables.owner(sa) == Some(self.id));
+            let wanted = mine.map(|sa| sa.generation);
+            let mut back = None;
+            while let Some((_, state)) = before.next_if(|(at, _)| *at == slot) {
+                back = back.or(Some(state).filter(|state| Some(state.generation) == wanted));
+            }
+            if state.as_ref().map(|state| state.generation) == wanted {
                 continue;
             }
             self.retired.extend(state.take().map(|state| (slot, state)));
-            *state = mine.and_then(|sa| match back {
-                Some((_, back)) if back.generation == sa.generation => Some(back),
-                _ => InboundState::new(sa),
-            });
+            *state = back.or_else(|| InboundState::new(mine?));
         }
         self.inbound.truncate(tables.inbound.len());
+    }
+
+    /// Takes the windows out that the last change of tables gave to another worker.
+    pub(super) fn leave(&mut self, tables: &Tables) -> Windows {
+        let lives_on = |(slot, state): &mut (usize, InboundState)| {
+            let sa = tables.inbound.get(*slot).and_then(Option::as_ref);
+            sa.is_some_and(|sa| sa.generation == state.generation)
+        };
+        Windows(self.retired.extract_if(.., lives_on).collect())
+    }
+
+    /// Keeps windows for [`Path::adopt`].
+    pub(super) fn expect(&mut self, windows: Windows) {
+        self.retired.extend(windows.0);
+        self.retired.sort_by_key(|(slot, _)| *slot);
     }
 
     /// An ESP packet from the network: finds its SA, checks all that can be checked before

@@ -28,6 +28,7 @@ use hawser_net::{
 };
 use hawser_xsk::{Frame, FramePool};
 
+pub use self::inbound::Windows;
 use self::{
     forward::{Transit, Way},
     inbound::{Arrived, InboundState, Moved},
@@ -206,6 +207,20 @@ impl Pipeline {
             }
         }
         self.path.finish(&self.tables, out);
+    }
+
+    /// Swaps in tables that give windows of this worker to another one, and gives them up. From here
+    /// on their packets are handed over as well.
+    #[must_use]
+    pub fn release(&mut self, tables: Arc<Tables>, now: u64, out: &mut Output) -> Windows {
+        self.set_tables(tables, now, out);
+        self.path.leave(&self.tables)
+    }
+
+    /// Swaps in tables that give windows of another worker to this one, with those windows.
+    pub fn take_over(&mut self, tables: Arc<Tables>, windows: Windows, now: u64, out: &mut Output) {
+        self.path.expect(windows);
+        self.set_tables(tables, now, out);
     }
 
     /// The tables in use.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use hawser_aead::Suite;
-use hawser_api::{Dscp, Encapsulation, NextHop, PortId, TunnelId};
+use hawser_api::{Dscp, Encapsulation, NextHop, PortId, TunnelId, WorkerId};
 use hawser_net::{
     Family, Prefix,
     ecn::OuterDscp,
@@ -35,7 +35,7 @@ pub(super) fn tables(model: &Model, generation: u64, slots: u32) -> Tables {
             spi,
             SpiEntry {
                 slot: sa.slot,
-                owner: sa.owner,
+                owner: model.owner_of(sa.tunnel).unwrap_or(WorkerId(0)),
             },
         )
     });

@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
 };
 
-use hawser_api::{Encapsulation, GroupId, OuterDf, PortId, TableId, TunnelId};
+use hawser_api::{Encapsulation, GroupId, OuterDf, PortId, TableId, TunnelId, WorkerId};
 use hawser_net::{ecmp::Group, ecn::OuterDscp, encap::OuterTemplate, lpm::Lpm};
 
 pub use compile::{esp_lengths, ethertype};
@@ -163,6 +163,12 @@ pub struct Tunnel {
 }
 
 impl Tables {
+    /// Which worker owns the replay window of an SA of these tables.
+    #[must_use]
+    pub fn owner(&self, sa: &InboundSa) -> Option<WorkerId> {
+        self.spis.get(sa.spi).map(|entry| entry.owner)
+    }
+
     /// The route table, or the empty one for a number that has none.
     #[inline]
     #[must_use]

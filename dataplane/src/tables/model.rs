@@ -44,6 +44,14 @@ pub(super) struct GroupState {
     pub(super) buckets: Option<Arc<Group>>,
 }
 
+/// Who owns the replay windows of a tunnel.
+#[derive(Clone, Copy)]
+struct Owner {
+    worker: WorkerId,
+    /// How many inbound SAs there are.
+    sas: u32,
+}
+
 /// The manager's copy of all tables.
 #[derive(Clone)]
 pub struct Model {
@@ -57,6 +65,8 @@ pub struct Model {
     pub(super) hops: Vec<NextHop>,
     hop_index: HashMap<NextHop, u32>,
     pub(super) neighbours: Arc<Neighbours>,
+    /// Tunnels that have inbound SAs.
+    owners: BTreeMap<TunnelId, Owner>,
     free_slots: Vec<u32>,
     slots: u32,
     next_generation: u64,
@@ -95,6 +105,7 @@ impl Model {
             hops: Vec::new(),
             hop_index: HashMap::new(),
             neighbours: Arc::default(),
+            owners: BTreeMap::new(),
             free_slots: Vec::new(),
             slots: 0,
             next_generation: 0,
@@ -190,7 +201,7 @@ impl Model {
             Step::Outbound(sa) => {
                 self.outbound.insert(sa.tunnel, Arc::from(sa));
             }
-            Step::Inbound(sa) => self.put_inbound(sa),
+            Step::Inbound(sa, owner) => self.put_inbound(sa, owner),
             Step::Nothing => {}
         }
     }
@@ -341,7 +352,7 @@ impl Model {
         }
     }
 
-    fn put_inbound(&mut self, mut sa: Box<InboundSa>) {
+    fn put_inbound(&mut self, mut sa: Box<InboundSa>, worker: WorkerId) {
         self.remove_inbound(sa.spi);
         sa.slot = self.free_slots.pop().unwrap_or_else(|| {
             self.slots += 1;
@@ -349,12 +360,21 @@ impl Model {
         });
         self.next_generation += 1;
         sa.generation = self.next_generation;
+        let first = Owner { worker, sas: 0 };
+        self.owners.entry(sa.tunnel).or_insert(first).sas += 1;
         self.inbound.insert(sa.spi, Arc::from(sa));
     }
 
     fn remove_inbound(&mut self, spi: Spi) {
-        if let Some(sa) = self.inbound.remove(&spi) {
-            self.free_slots.push(sa.slot);
+        let Some(sa) = self.inbound.remove(&spi) else {
+            return;
+        };
+        self.free_slots.push(sa.slot);
+        if let Some(owner) = self.owners.get_mut(&sa.tunnel) {
+            owner.sas -= 1;
+            if owner.sas == 0 {
+                self.owners.remove(&sa.tunnel);
+            }
         }
     }
 
@@ -447,11 +467,11 @@ impl Model {
         self.ports.get(id.index())
     }
 
-    /// The worker with the fewest inbound SAs: where the next one goes.
+    /// The worker with the fewest tunnels: where the next one goes.
     pub(super) fn lightest_worker(&self, placed: &[u32]) -> WorkerId {
         let mut load: Vec<u32> = placed.to_vec();
-        for sa in self.inbound.values() {
-            if let Some(n) = load.get_mut(sa.owner.index()) {
+        for owner in self.owners.values() {
+            if let Some(n) = load.get_mut(owner.worker.index()) {
                 *n += 1;
             }
         }
@@ -459,12 +479,23 @@ impl Model {
         WorkerId(lightest as u16)
     }
 
-    /// The worker that already owns inbound SAs of the tunnel.
-    pub(super) fn owner_of(&self, tunnel: TunnelId) -> Option<WorkerId> {
-        self.inbound
-            .values()
-            .find(|sa| sa.tunnel == tunnel)
-            .map(|sa| sa.owner)
+    /// The worker that owns the replay windows of a tunnel that has any.
+    #[must_use]
+    pub fn owner_of(&self, tunnel: TunnelId) -> Option<WorkerId> {
+        self.owners.get(&tunnel).map(|owner| owner.worker)
+    }
+
+    /// The tunnels that receive, and who owns their replay windows.
+    pub fn owners(&self) -> impl Iterator<Item = (TunnelId, WorkerId)> {
+        self.owners.iter().map(|(&id, owner)| (id, owner.worker))
+    }
+
+    /// Gives the replay windows of a tunnel to another worker. The tables that are compiled next
+    /// say so; the windows themselves are the workers' to hand over.
+    pub fn set_owner(&mut self, tunnel: TunnelId, worker: WorkerId) {
+        if let Some(owner) = self.owners.get_mut(&tunnel) {
+            owner.worker = worker;
+        }
     }
 }
 

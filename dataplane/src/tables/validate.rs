@@ -29,7 +29,8 @@ const MIN_OUTSIDE_MTU: u16 = 576;
 pub(super) enum Step {
     Update(Update),
     Outbound(Box<sa::OutboundSa>),
-    Inbound(Box<sa::InboundSa>),
+    /// With the worker that owns it, unless its tunnel has an owner already.
+    Inbound(Box<sa::InboundSa>, WorkerId),
     /// An SA that runs already.
     Nothing,
 }
@@ -244,21 +245,26 @@ impl Future<'_> {
         let seen = checkpoint
             .get(&SaKey::inbound(config.spi, &config.key))
             .unwrap_or(0);
-        match sa::InboundSa::new(config, seen, owner) {
-            Ok(sa) => Ok(Step::Inbound(Box::new(sa))),
+        match sa::InboundSa::new(config, seen) {
+            Ok(sa) => Ok(Step::Inbound(Box::new(sa), owner)),
             Err(error) => bad_key(config.tunnel, config.spi, &error),
         }
     }
 
-    /// All SAs of a tunnel have one owner, so that a rekey moves no flow to another core.
+    /// All SAs of a tunnel have one owner, so that a rekey moves no flow to another core. One that
+    /// has an owner keeps it, whatever its pin says now: a window changes hands with more care than
+    /// a transaction takes (see `balance`).
     fn owner(&mut self, tunnel: TunnelId) -> WorkerId {
         let pinned = match self.pinned.get(&tunnel) {
             Some(pin) => *pin,
             None => self.model.tunnels.get(&tunnel).and_then(|t| t.owner),
         };
-        let owner = pinned
-            .or_else(|| self.owners.get(&tunnel).copied())
+        let owner = self
+            .owners
+            .get(&tunnel)
+            .copied()
             .or_else(|| self.model.owner_of(tunnel))
+            .or(pinned)
             .unwrap_or_else(|| {
                 let lightest = self.model.lightest_worker(&self.placed);
                 if let Some(n) = self.placed.get_mut(lightest.index()) {
