@@ -5,7 +5,6 @@ use arrayvec::ArrayVec;
 use crate::key::{OpeningKey, SealingKey};
 use crate::packet::Packet;
 use crate::sequence::Sequence;
-use crate::suite::Suite;
 
 /// Most packets in a batch. 64, so that one machine word holds the verdicts.
 pub const BATCH: usize = 64;
@@ -32,13 +31,13 @@ impl<'a> SealBatch<'a> {
     ///
     /// # Panics
     /// These are mistakes of the caller, not of a packet: the batch is full; `sequence` comes
-    /// from another key; the packet is shorter than [`Suite::overhead`] or longer than
+    /// from another key; the packet is shorter than [`Suite::overhead`](crate::Suite::overhead) or longer than
     /// [`MAX_PACKET`], or its plaintext is no
     /// multiple of the AES block with a CBC suite.
     #[inline]
     pub fn push(&mut self, key: &'a SealingKey, sequence: Sequence, packet: &'a mut [u8]) {
         assert!(
-            well_formed(key.suite(), packet.len()),
+            key.shape().ciphertext(packet.len()).is_some(),
             "no room for IV and ICV, or an odd length"
         );
         let sequence = sequence.consume(key.id());
@@ -97,7 +96,7 @@ impl<'a> OpenBatch<'a> {
     /// When the batch is full.
     #[inline]
     pub fn push(&mut self, key: &'a OpeningKey, sequence: u64, packet: &'a mut [u8]) {
-        if !well_formed(key.suite(), packet.len()) {
+        if key.shape().ciphertext(packet.len()).is_none() {
             self.malformed |= 1 << self.packets.len();
             let header = packet.len().min(crate::packet::HEADER);
             packet[header..].fill(0);
@@ -194,16 +193,5 @@ impl Authenticated {
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.sequence
-    }
-}
-
-/// Whether `len` bytes can be a packet of `suite`. GCM takes any length of ciphertext here:
-/// that RFC 4303 wants multiples of 4 is for the reader of the padding to judge.
-#[inline]
-fn well_formed(suite: Suite, len: usize) -> bool {
-    match len.checked_sub(suite.overhead()) {
-        _ if len > MAX_PACKET => false,
-        None => false,
-        Some(ciphertext) => suite.is_gcm() || ciphertext.is_multiple_of(suite.block_len()),
     }
 }

@@ -33,6 +33,7 @@ mod cbc;
 mod gcm;
 mod key;
 mod packet;
+mod prefetch;
 mod rung;
 mod sequence;
 mod suite;
@@ -41,6 +42,7 @@ mod test_hex;
 
 pub use batch::{Authenticated, BATCH, MAX_PACKET, OpenBatch, SealBatch, Verdicts};
 pub use key::{KeyError, OpeningKey, SealingKey};
+pub use prefetch::{prefetch, prefetch_all};
 pub use rung::{Rung, rung};
 pub use sequence::{Sequence, SequenceBlock};
-pub use suite::{ParseSuiteError, Suite};
+pub use suite::{ParseSuiteError, Shape, Suite};

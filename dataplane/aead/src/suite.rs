@@ -5,6 +5,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::MAX_PACKET;
+
 /// An ESP cipher together with its integrity algorithm.
 ///
 /// These are the ones AWS site-to-site VPN offers, less the ones RFC 8221 forbids.
@@ -119,6 +121,21 @@ impl Suite {
         8 + self.iv_len() + self.icv_len()
     }
 
+    /// Which lengths a packet may have.
+    #[must_use]
+    pub const fn shape(self) -> Shape {
+        Shape {
+            overhead: self.overhead() as u32,
+            // That RFC 4303 wants multiples of 4 is for the reader of the padding to judge: GCM
+            // itself takes any length (RFC 4106, section 3).
+            odd: if self.is_gcm() {
+                0
+            } else {
+                self.block_len() as u32 - 1
+            },
+        }
+    }
+
     /// Whether this is one of the AES-GCM suites.
     #[must_use]
     pub const fn is_gcm(self) -> bool {
@@ -166,6 +183,34 @@ impl Suite {
     }
 }
 
+/// Which lengths a packet of a suite may have, worked out for the packet path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// [`Suite::overhead`].
+    overhead: u32,
+    /// Bits that no length of ciphertext has.
+    odd: u32,
+}
+
+impl Shape {
+    /// The length of the ciphertext in a packet of `len` bytes, from SPI to ICV; none if no packet
+    /// of the suite has that length, or it is above [`MAX_PACKET`].
+    #[inline]
+    #[must_use]
+    pub const fn ciphertext(self, len: usize) -> Option<usize> {
+        let overhead = self.overhead as usize;
+        if len < overhead || len > MAX_PACKET {
+            return None;
+        }
+        let ciphertext = len - overhead;
+        if ciphertext & self.odd as usize == 0 {
+            Some(ciphertext)
+        } else {
+            None
+        }
+    }
+}
+
 impl fmt::Display for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -205,6 +250,26 @@ mod tests {
         }
         let error = "aes128-ctr".parse::<Suite>().unwrap_err();
         assert!(error.to_string().contains("aes256-cbc-sha2-512"));
+    }
+
+    #[test]
+    fn only_whole_blocks_have_a_shape() {
+        let gcm = Suite::Aes128Gcm16.shape();
+        let cbc = Suite::Aes256CbcSha1_96.shape();
+        for (shape, len, ciphertext) in [
+            (gcm, 31, None),
+            (gcm, 32, Some(0)),
+            (gcm, 33, Some(1)),
+            (gcm, MAX_PACKET, Some(MAX_PACKET - 32)),
+            (gcm, MAX_PACKET + 1, None),
+            (cbc, 35, None),
+            (cbc, 36, Some(0)),
+            (cbc, 51, None),
+            (cbc, 52, Some(16)),
+            (cbc, usize::MAX, None),
+        ] {
+            assert_eq!(shape.ciphertext(len), ciphertext, "{shape:?} {len}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::ghash::{POLYNOMIAL, Sum, polynomial};
 use super::simd::{Block, Simd, Xmm};
+use crate::prefetch_all;
 
 /// Blocks hashed between two reductions, in packets with more than that.
 ///
@@ -54,6 +55,16 @@ impl Key {
         expanded.expand_round_keys(s, key);
         expanded.expand_powers(s);
         expanded
+    }
+
+    /// Asks the processor for the part of the tables that a packet of `len` bytes needs.
+    #[inline]
+    pub(super) fn prefetch(&self, len: usize) {
+        prefetch_all(&self.round_keys);
+        // The packet's blocks, those of the AAD and of the lengths; a long one needs all powers.
+        let from = POWERS.saturating_sub(len.div_ceil(16));
+        prefetch_all(&self.powers[from..POWERS]);
+        prefetch_all(&self.sums[from..POWERS]);
     }
 
     pub(super) fn rounds(&self) -> usize {

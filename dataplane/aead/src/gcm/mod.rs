@@ -81,6 +81,16 @@ impl GcmKey {
         Self::Portable(Box::new(portable::Key::new(key, salt, esn)))
     }
 
+    /// Asks the processor for what a packet of `len` bytes needs of the tables of a vector rung.
+    #[inline]
+    pub(crate) fn prefetch(&self, len: usize) {
+        match self {
+            Self::Portable(_) => {}
+            #[cfg(target_arch = "x86_64")]
+            Self::Vector(key) => key.prefetch(len),
+        }
+    }
+
     /// Seals the first packets, each with the key at its place, as far as one kernel can take
     /// them; says how many that were. `keys` gives as many keys as there are packets, and
     /// `None` where a packet is not for AES-GCM; the first is.

@@ -50,6 +50,11 @@ impl VectorKey {
     }
 
     #[inline]
+    pub(super) fn prefetch(&self, len: usize) {
+        self.key.prefetch(len);
+    }
+
+    #[inline]
     pub(super) fn kernel(&self) -> Kernel {
         self.kernel
     }
