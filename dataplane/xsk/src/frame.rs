@@ -189,6 +189,18 @@ impl Frame {
         true
     }
 
+    /// Lets the packet begin `front` bytes earlier and end `back` bytes later; false, and nothing
+    /// changed, without the room for both.
+    #[inline]
+    #[must_use]
+    pub fn grow(&mut self, front: usize, back: usize) -> bool {
+        if front > self.headroom() || back > self.tailroom() {
+            return false;
+        }
+        self.place(self.headroom() - front, front + self.len() + back);
+        true
+    }
+
     /// Removes the first `n` bytes of the packet, or all of it when it is shorter.
     #[inline]
     pub fn trim_front(&mut self, n: usize) {
@@ -336,7 +348,7 @@ mod tests {
     proptest! {
         /// The window behaves like a vector with room on both sides.
         #[test]
-        fn the_window_is_a_window(steps in prop::collection::vec((0u8..6, 0usize..3000), 0..60)) {
+        fn the_window_is_a_window(steps in prop::collection::vec((0u8..7, 0usize..3000), 0..60)) {
             let mut frame = frame();
             let (mut start, mut end) = (256usize, 256usize);
             for (step, n) in steps {
@@ -358,6 +370,12 @@ mod tests {
                     3 => {
                         frame.truncate(n);
                         end = end.min(start + n);
+                    }
+                    5 => {
+                        let fits = n <= start && end + n / 2 <= 2048;
+                        prop_assert_eq!(frame.grow(n, n / 2), fits);
+                        start -= if fits { n } else { 0 };
+                        end += if fits { n / 2 } else { 0 };
                     }
                     4 => {
                         frame.narrow(n, n / 2);
