@@ -269,8 +269,9 @@ fn headers(c: &mut Criterion) {
             ("192.0.2.1".parse(), "198.51.100.2".parse())
         };
         let ports = udp.then_some((4500, 4500));
-        let template = OuterTemplate::new(src.expect("valid"), dst.expect("valid"), ports, 9)
-            .expect("one family");
+        let template =
+            OuterTemplate::new([0; 14], src.expect("valid"), dst.expect("valid"), ports, 9)
+                .expect("one family");
         let mut packets = vec![vec![0x45; 200]; PACKETS];
         group.bench_function(format!("stamp_{name}"), |b| {
             b.iter(|| {

@@ -67,7 +67,8 @@ pub struct Trailer {
 #[must_use]
 #[inline]
 pub const fn len(payload_len: usize, block: usize) -> usize {
-    2 + (payload_len + 2).wrapping_neg() % block
+    // A mask, because a division by a length known only at run time costs more than all the rest.
+    2 + ((payload_len + 2).wrapping_neg() & (block - 1))
 }
 
 /// Next header for an inner packet.

@@ -12,7 +12,7 @@
 //!
 //! Sequence numbers here are the full 64 bits; without ESN the high half is zero.
 
-use hawser_aead::Authenticated;
+use hawser_aead::{Authenticated, prefetch};
 use thiserror::Error;
 
 /// Smallest window, in packets.
@@ -110,6 +110,12 @@ impl ReplayWindow {
     #[must_use]
     pub const fn esn(&self) -> bool {
         self.esn
+    }
+
+    /// Asks the processor for the window's words near its top.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(&self.words[self.word(self.top)]);
     }
 
     /// The full sequence number of a packet that carries `low`: with ESN, the one nearest to the

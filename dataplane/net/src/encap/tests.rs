@@ -4,6 +4,7 @@ use super::*;
 use crate::parse::parse_ip;
 
 const SPI: u32 = 0xc0ff_ee01;
+const ETHERNET: [u8; LINK] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x86, 0xdd];
 
 fn template(v6: bool, udp: bool) -> OuterTemplate {
     let (src, dst) = if v6 {
@@ -12,16 +13,23 @@ fn template(v6: bool, udp: bool) -> OuterTemplate {
         ("192.0.2.1".parse(), "198.51.100.2".parse())
     };
     let ports = udp.then_some((4500, 4501));
-    OuterTemplate::new(src.expect("valid"), dst.expect("valid"), ports, SPI).expect("one family")
+    OuterTemplate::new(
+        ETHERNET,
+        src.expect("valid"),
+        dst.expect("valid"),
+        ports,
+        SPI,
+    )
+    .expect("one family")
 }
 
 #[test]
 fn lengths() {
     for (v6, udp, offset) in [
-        (false, false, 20),
-        (false, true, 28),
-        (true, false, 40),
-        (true, true, 48),
+        (false, false, 34),
+        (false, true, 42),
+        (true, false, 54),
+        (true, true, 62),
     ] {
         let template = template(v6, udp);
         assert_eq!(template.esp_offset(), offset);
@@ -36,7 +44,7 @@ fn lengths() {
 fn families_must_agree() {
     let (four, six) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([0u16; 8]));
     assert_eq!(
-        OuterTemplate::new(four, six, None, 1).err(),
+        OuterTemplate::new(ETHERNET, four, six, None, 1).err(),
         Some(FamilyError(four, six))
     );
 }
@@ -54,12 +62,14 @@ proptest! {
     ) {
         let template = template(v6, udp);
         let at = template.esp_offset();
-        let mut packet = vec![0xff; template.len()];
-        packet.extend_from_slice(&body);
-        template.stamp(&mut packet, tos, df, identification);
-        template.finish(&mut packet);
+        let mut frame = vec![0xff; template.len()];
+        frame.extend_from_slice(&body);
+        template.stamp(&mut frame, tos, df, identification);
+        template.finish(&mut frame);
 
-        let ip = parse_ip(&packet).expect("valid");
+        prop_assert_eq!(&frame[..LINK], &ETHERNET);
+        let (packet, at) = (&frame[LINK..], at - LINK);
+        let ip = parse_ip(packet).expect("valid");
         prop_assert_eq!(ip.total_len as usize, packet.len());
         prop_assert_eq!((ip.tos, ip.ttl), (tos, 64));
         prop_assert_eq!(ip.df, df || v6);
@@ -91,7 +101,7 @@ proptest! {
 #[test]
 #[should_panic(expected = "no IP packet is that long")]
 fn too_long() {
-    template(false, false).stamp(&mut vec![0; 65_536], 0, false, 0);
+    template(false, false).stamp(&mut vec![0; LINK + 65_536], 0, false, 0);
 }
 
 #[test]

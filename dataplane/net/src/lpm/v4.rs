@@ -1,5 +1,7 @@
 //! The IPv4 table.
 
+use hawser_aead::prefetch;
+
 use super::build::{Key, Route, Slots, paint, sorted};
 use super::{LEAF, NO_ROUTE, STRIDE, route};
 use crate::prefix::Prefix4;
@@ -11,11 +13,11 @@ use crate::prefix::Prefix4;
 /// node more for every /23 and /24; 24 would cost 64 MiB.
 const DIRECT_BITS: u32 = 18;
 
-/// How many lookups of a batch advance together.
+/// From how many nodes on a batch asks for all of its nodes before it looks at the first.
 ///
-/// Unit: addresses. Enough independent loads to fill the memory parallelism of one core (10-16
-/// outstanding L1 misses on current x86); more only spills registers.
-const LANES: usize = 8;
+/// Unit: nodes, 24 bytes each. More than this do not stay in a core's own caches; fewer do, and
+/// asking costs a few instructions a packet.
+const MANY_NODES: usize = 8192;
 
 #[derive(Clone, Copy, Default)]
 struct Node {
@@ -116,7 +118,12 @@ impl Lpm4 {
 
     #[inline]
     fn find(&self, addr: u32) -> u32 {
-        let mut entry = self.direct[(addr >> (32 - DIRECT_BITS)) as usize];
+        self.descend(self.direct[(addr >> (32 - DIRECT_BITS)) as usize], addr)
+    }
+
+    /// From an entry of the flat table to the value.
+    #[inline]
+    fn descend(&self, mut entry: u32, addr: u32) -> u32 {
         let mut depth = DIRECT_BITS;
         while entry & LEAF == 0 {
             entry = self.step(entry, addr.bits(depth, STRIDE));
@@ -141,34 +148,25 @@ impl Lpm4 {
     /// Looks up many addresses at once; `values[i]` becomes the value for `addrs[i]`, or
     /// [`NO_ROUTE`].
     ///
-    /// Advances several walks in step, so that their cache misses overlap: for tables larger than
-    /// the cache this hides most of the memory latency.
+    /// Goes level by level where that lets cache misses overlap.
     ///
     /// # Panics
     /// If the slices differ in length.
     pub fn lookup_batch(&self, addrs: &[u32], values: &mut [u32]) {
         assert_eq!(addrs.len(), values.len(), "one value per address");
-        let (addrs, addrs_rest) = addrs.as_chunks::<LANES>();
-        let (values, values_rest) = values.as_chunks_mut::<LANES>();
-        for (addrs, values) in addrs.iter().zip(values) {
-            for (value, addr) in values.iter_mut().zip(addrs) {
-                *value = self.direct[(addr >> (32 - DIRECT_BITS)) as usize];
-            }
-            let mut depth = DIRECT_BITS;
-            while values.iter().any(|value| value & LEAF == 0) {
-                for (value, addr) in values.iter_mut().zip(addrs) {
-                    if *value & LEAF == 0 {
-                        *value = self.step(*value, addr.bits(depth, STRIDE));
-                    }
+        // All the flat table's entries first: these loads depend on nothing and overlap.
+        for (value, addr) in values.iter_mut().zip(addrs) {
+            *value = self.direct[(addr >> (32 - DIRECT_BITS)) as usize];
+        }
+        if self.nodes.len() > MANY_NODES {
+            for &entry in &*values {
+                if let Some(node) = self.nodes.get(entry as usize) {
+                    prefetch(node);
                 }
-                depth += STRIDE;
-            }
-            for value in values {
-                *value &= !LEAF;
             }
         }
-        for (value, addr) in values_rest.iter_mut().zip(addrs_rest) {
-            *value = self.find(*addr);
+        for (value, addr) in values.iter_mut().zip(addrs) {
+            *value = self.descend(*value, *addr);
         }
     }
 
