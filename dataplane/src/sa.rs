@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use hawser_aead::{KeyError, OpeningKey, SealingKey, Suite};
 use hawser_api::{self as api, Spi, TunnelId};
 use hawser_net::{
+    mtu::EspLengths,
     parse::Family,
     selector::{Ports, SelectorSet, TrafficSelector},
 };
@@ -85,6 +86,8 @@ pub struct InboundSa {
     pub spi: Spi,
     /// Cipher and keys.
     pub key: OpeningKey,
+    /// The cipher's lengths.
+    pub esp: EspLengths,
     /// Extended sequence numbers.
     pub esn: bool,
     /// Replay window in packets.
@@ -109,6 +112,7 @@ impl InboundSa {
             tunnel: config.tunnel,
             spi: config.spi,
             key: OpeningKey::new(config.suite, config.key.expose(), config.esn)?,
+            esp: esp_lengths(config.suite),
             esn: config.esn,
             replay_window: config.replay_window,
             selectors: selectors(&config.selectors),
@@ -132,6 +136,15 @@ impl InboundSa {
     #[must_use]
     pub fn suite(&self) -> Suite {
         self.key.suite()
+    }
+}
+
+/// A suite's lengths as the MTU arithmetic and the packet path want them.
+pub(crate) fn esp_lengths(suite: Suite) -> EspLengths {
+    EspLengths {
+        iv: suite.iv_len(),
+        icv: suite.icv_len(),
+        block: suite.block_len(),
     }
 }
 

@@ -15,11 +15,7 @@ use hawser_net::{
 };
 use hawser_xsk::Frame;
 
-use super::{
-    Origin, Output, Path,
-    forward::Way,
-    outbound::{Inner, Staged},
-};
+use super::{Origin, Output, Path, forward::Way, outbound::Inner};
 use crate::tables::{Tables, Tunnel};
 
 /// Most fragments of one packet: 65,535 bytes at the smallest inside MTU would be more, but a
@@ -50,18 +46,13 @@ impl Path {
                 .drop_in(tunnel.id, DropReason::FragmentationFailed);
         }
         for frame in pieces {
-            let staged = Staged {
-                frame,
-                tunnel: tunnel.id,
-                inner: Inner {
-                    family: ip.family,
-                    tos: ip.tos,
-                    df: false,
-                    transit: way.origin.is_transit(),
-                },
-                fate: None,
+            let inner = Inner {
+                family: ip.family,
+                tos: ip.tos,
+                df: false,
+                transit: way.origin.is_transit(),
             };
-            self.stage(tables, staged, out);
+            self.stage(tables, frame, tunnel.id, inner, out);
         }
     }
 

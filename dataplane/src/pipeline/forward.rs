@@ -4,14 +4,12 @@ use std::net::IpAddr;
 
 use hawser_aead::BATCH;
 use hawser_api::{DropReason, GroupId, PortId, TableId, TunnelId};
-use hawser_net::{Family, IpHeader, hash::FlowHash, icmp::Problem, parse_ip, rewrite};
+use hawser_net::{
+    Family, IpHeader, hash::FlowHash, icmp::Problem, lpm::NO_ROUTE, parse_ip, rewrite,
+};
 use hawser_xsk::Frame;
 
-use super::{
-    Lane, Origin, Output, Path, Waiting,
-    inbound::clamp_mss,
-    outbound::{Inner, Staged},
-};
+use super::{Lane, Origin, Output, Path, Waiting, inbound::clamp_mss, outbound::Inner};
 use crate::tables::{ETHERNET, Hop, Tables, Tunnel, UNTAGGED, ethertype};
 
 /// An 802.1Q tag, in bytes.
@@ -67,6 +65,26 @@ impl Brief {
         }
     }
 
+    /// What the outer header takes from it.
+    #[inline]
+    fn inner(&self) -> Inner {
+        Inner {
+            family: self.family,
+            tos: self.tos,
+            df: self.df,
+            transit: self.way.origin.is_transit(),
+        }
+    }
+
+    /// Whether a packet of `len` bytes can go into the tunnel without another look at either.
+    #[inline]
+    fn is_usual(&self, tables: &Tables, tunnel: TunnelId, len: usize) -> bool {
+        self.ttl > 1
+            && !self.tcp_syn
+            && len <= usize::from(tables.usual.mtu)
+            && tables.usual.tunnels.get(tunnel.index()) == Some(&true)
+    }
+
     /// Whether its time to live ends here.
     #[inline]
     fn expires(&self) -> bool {
@@ -74,19 +92,22 @@ impl Brief {
     }
 }
 
-/// A batch to be routed. Frames apart from the rest: they are moved on, the rest is only read.
+/// A packet to be routed.
 pub(super) struct Transit {
-    frames: Vec<Frame>,
-    briefs: Vec<Brief>,
+    /// There until the packet is routed.
+    frame: Option<Frame>,
+    brief: Brief,
 }
 
-impl Transit {
-    pub(super) fn new() -> Self {
-        Self {
-            frames: Vec::with_capacity(BATCH),
-            briefs: Vec::with_capacity(BATCH),
-        }
-    }
+/// Where a packet's route leads.
+#[derive(Clone, Copy)]
+enum Target {
+    /// Into this tunnel, which may not be there.
+    Tunnel(TunnelId),
+    /// Somewhere else: the number of the hop.
+    Hop(u32),
+    /// No route.
+    Nowhere,
 }
 
 impl Path {
@@ -100,35 +121,76 @@ impl Path {
         way: Way,
         out: &mut Output,
     ) {
-        if self.transit.frames.len() == BATCH {
+        if self.transit.is_full() {
             self.forward(tables, out);
         }
-        self.transit.frames.push(frame);
-        self.transit.briefs.push(Brief::new(ip, way, &self.hash));
+        self.transit.push(Transit {
+            frame: Some(frame),
+            brief: Brief::new(ip, way, &self.hash),
+        });
     }
 
     /// Routes the batch.
+    #[inline(never)]
     pub(super) fn forward(&mut self, tables: &Tables, out: &mut Output) {
-        if self.transit.frames.is_empty() {
-            return;
-        }
-        let mut frames = std::mem::take(&mut self.transit.frames);
-        let mut briefs = std::mem::take(&mut self.transit.briefs);
-        let hops = look_up(tables, &frames, &briefs);
-        let tunnels = choose(tables, &briefs, &hops);
-        let decisions = hops.iter().zip(&tunnels);
-        for ((frame, brief), decision) in frames.drain(..).zip(&briefs).zip(decisions) {
-            match decision {
-                (_, Some(tunnel)) => self.forward_to_tunnel(tables, frame, brief, tunnel, out),
-                (Some(hop), None) => self.elsewhere(tables, frame, brief, hop, out),
-                (None, None) => {
-                    self.complain(tables, &frame, brief.way, Problem::NoRoute);
-                    self.refuse(frame, brief.way, DropReason::NoRoute);
+        let targets = look_up(tables, &self.transit);
+        for (at, target) in targets.into_iter().enumerate().take(self.transit.len()) {
+            let Transit { frame, brief } = &mut self.transit[at];
+            let Some(frame) = frame.take() else {
+                continue;
+            };
+            match target {
+                Target::Tunnel(id) if brief.is_usual(tables, id, frame.len()) => {
+                    let inner = brief.inner();
+                    self.stage(tables, frame, id, inner, out);
+                }
+                Target::Hop(hop) => {
+                    let brief = *brief;
+                    match tables.hops[hop as usize] {
+                        Hop::Gateway {
+                            port,
+                            vlan,
+                            mac: Some(mac),
+                            ..
+                        } => {
+                            let link = Link { port, vlan, mac };
+                            self.forward_inside(tables, frame, &brief, link, out);
+                        }
+                        _ => self.forward_to(tables, frame, &brief, target, out),
+                    }
+                }
+                _ => {
+                    let brief = *brief;
+                    self.forward_to(tables, frame, &brief, target, out);
                 }
             }
         }
-        briefs.clear();
-        self.transit = Transit { frames, briefs };
+        self.transit.clear();
+    }
+
+    /// One packet to where its route leads.
+    #[inline(never)]
+    fn forward_to(
+        &mut self,
+        tables: &Tables,
+        frame: Frame,
+        brief: &Brief,
+        target: Target,
+        out: &mut Output,
+    ) {
+        match target {
+            Target::Hop(hop) => {
+                self.elsewhere(tables, frame, brief, &tables.hops[hop as usize], out);
+            }
+            Target::Tunnel(id) => match tables.tunnel(id) {
+                Some(tunnel) => self.forward_to_tunnel(tables, frame, brief, tunnel, out),
+                None => self.refuse(frame, brief.way, DropReason::TunnelDown),
+            },
+            Target::Nowhere => {
+                self.complain(tables, &frame, brief.way, Problem::NoRoute);
+                self.refuse(frame, brief.way, DropReason::NoRoute);
+            }
+        }
     }
 
     /// A packet whose route leads not into a tunnel, or into one that is not there.
@@ -168,6 +230,7 @@ impl Path {
                 self.complain(tables, &frame, way, Problem::HostUnreachable);
                 self.refuse(frame, way, DropReason::TunnelDown);
             }
+            // Cannot be: these were found out with the look-up.
             Hop::Tunnel(_) => self.refuse(frame, way, DropReason::TunnelDown),
             Hop::Host if way.origin == Origin::Host => {
                 self.refuse(frame, way, DropReason::NoRoute);
@@ -180,7 +243,8 @@ impl Path {
         }
     }
 
-    #[inline]
+    /// A packet into a tunnel, with everything that may be unusual about the two.
+    #[inline(never)]
     fn forward_to_tunnel(
         &mut self,
         tables: &Tables,
@@ -191,14 +255,15 @@ impl Path {
     ) {
         let Brief { way, family, .. } = *brief;
         let id = tunnel.id;
-        let Some(sa) = tunnel.outbound.as_deref() else {
-            return self.discard(frame, Some(id), DropReason::TunnelDown);
-        };
-        if tunnel.ethernet.is_none() {
+        let Some(egress) = &tunnel.egress else {
+            if !tunnel.has_outbound {
+                return self.discard(frame, Some(id), DropReason::TunnelDown);
+            }
             return self.wait_for(frame, way, tunnel.port, UNTAGGED, tunnel.next_hop, out);
-        }
-        let allowed = sa.selectors.is_open(family)
-            || parse_ip(frame.bytes()).is_ok_and(|ip| sa.selectors.allows_outbound(&ip));
+        };
+        let selectors = &egress.sa.selectors;
+        let allowed = selectors.is_open(family)
+            || parse_ip(frame.bytes()).is_ok_and(|ip| selectors.allows_outbound(&ip));
         if !allowed {
             return self.discard(frame, Some(id), DropReason::SelectorMismatchOut);
         }
@@ -220,21 +285,14 @@ impl Path {
         if frame.len() > usize::from(tunnel.inside_mtu) {
             return self.too_big_for_tunnel(tables, frame, way, tunnel, out);
         }
-        let staged = Staged {
-            frame,
-            tunnel: id,
-            inner: Inner {
-                family,
-                tos: brief.tos,
-                df,
-                transit: way.origin.is_transit(),
-            },
-            fate: None,
+        let inner = Inner {
+            df,
+            ..brief.inner()
         };
-        self.stage(tables, staged, out);
+        self.stage(tables, frame, id, inner, out);
     }
 
-    #[inline]
+    #[inline(always)]
     fn forward_inside(
         &mut self,
         tables: &Tables,
@@ -287,7 +345,7 @@ impl Path {
     }
 
     /// Writes the Ethernet header and sends.
-    #[inline]
+    #[inline(always)]
     fn link(
         &mut self,
         tables: &Tables,
@@ -296,23 +354,22 @@ impl Path {
         link: Link,
         out: &mut Output,
     ) {
-        let tagged = link.vlan != UNTAGGED;
-        let length = if tagged {
-            ETHERNET + VLAN_TAG
+        let source = &tables.ports[link.port.index()].mac;
+        let kind = ethertype(brief.family == Family::V4);
+        let written = if link.vlan == UNTAGGED {
+            let written = frame.grow_front(ETHERNET);
+            if written && let Some(header) = frame.bytes_mut().first_chunk_mut::<ETHERNET>() {
+                header[..6].copy_from_slice(&link.mac);
+                header[6..12].copy_from_slice(source);
+                header[12..].copy_from_slice(&kind);
+            }
+            written
         } else {
-            ETHERNET
+            tag(&mut frame, link, source, kind)
         };
-        if !frame.grow_front(length) {
+        if !written {
             return self.refuse(frame, brief.way, DropReason::FrameTooSmall);
         }
-        let header = &mut frame.bytes_mut()[..length];
-        header[..6].copy_from_slice(&link.mac);
-        header[6..12].copy_from_slice(&tables.ports[link.port.index()].mac);
-        if tagged {
-            header[12..14].copy_from_slice(&[0x81, 0x00]);
-            header[14..16].copy_from_slice(&link.vlan.to_be_bytes());
-        }
-        header[length - 2..].copy_from_slice(&ethertype(brief.family == Family::V4));
         // Flows spread over our transmit queues and so over the receiver's.
         out.ports[link.port.index()].push(brief.flow as u32, frame);
     }
@@ -350,46 +407,82 @@ impl Path {
     }
 }
 
-/// Where each packet's route leads.
-#[inline(never)]
-fn look_up<'t>(tables: &'t Tables, frames: &[Frame], briefs: &[Brief]) -> [Option<&'t Hop>; BATCH] {
-    let mut hops = [None; BATCH];
-    for ((frame, brief), hop) in frames.iter().zip(briefs).zip(&mut hops) {
-        *hop = tables.route_table(brief.way.table).and_then(|routes| {
-            let found = match brief.family {
-                Family::V4 => routes.v4.lookup(brief.target),
-                Family::V6 => routes.v6.lookup(target6(frame)),
-            };
-            tables.hops.get(found? as usize)
-        });
+/// Puts an Ethernet header with an 802.1Q tag in front of a packet; false if there is no room.
+fn tag(frame: &mut Frame, link: Link, source: &[u8; 6], kind: [u8; 2]) -> bool {
+    if !frame.grow_front(ETHERNET + VLAN_TAG) {
+        return false;
     }
-    hops
+    let header = &mut frame.bytes_mut()[..ETHERNET + VLAN_TAG];
+    header[..6].copy_from_slice(&link.mac);
+    header[6..12].copy_from_slice(source);
+    header[12..14].copy_from_slice(&[0x81, 0x00]);
+    header[14..16].copy_from_slice(&link.vlan.to_be_bytes());
+    header[16..].copy_from_slice(&kind);
+    true
 }
 
-/// The tunnel of each packet that goes into one.
+/// Where the batch's routes lead.
 #[inline(never)]
-fn choose<'t>(
-    tables: &'t Tables,
-    briefs: &[Brief],
-    hops: &[Option<&Hop>; BATCH],
-) -> [Option<&'t Tunnel>; BATCH] {
-    let mut tunnels = [None; BATCH];
-    for ((brief, hop), tunnel) in briefs.iter().zip(hops).zip(&mut tunnels) {
-        *tunnel = match hop {
-            Some(Hop::Group(id)) => member(tables, *id, brief.flow),
-            Some(Hop::Tunnel(id)) => tables.tunnel(*id),
-            _ => None,
+fn look_up(tables: &Tables, transit: &[Transit]) -> [Target; BATCH] {
+    let found = match_prefixes(tables, transit);
+    let mut targets = [Target::Nowhere; BATCH];
+    // Most batches go to one group. Remembered, it is known before the look-up's result is, and
+    // the processor fetches buckets while it still waits for prefixes.
+    let mut last = (NO_ROUTE, None);
+    for ((packet, &number), target) in transit.iter().zip(&found).zip(&mut targets) {
+        if number != last.0 {
+            last = (number, tables.hops.get(number as usize));
+        }
+        *target = match last.1 {
+            Some(Hop::Group(id)) => {
+                member(tables, *id, packet.brief.flow).map_or(Target::Hop(number), Target::Tunnel)
+            }
+            Some(Hop::Tunnel(id)) => Target::Tunnel(*id),
+            Some(_) => Target::Hop(number),
+            None => Target::Nowhere,
         };
     }
-    tunnels
+    targets
+}
+
+/// The number of each packet's hop, or [`NO_ROUTE`].
+#[inline]
+fn match_prefixes(tables: &Tables, transit: &[Transit]) -> [u32; BATCH] {
+    let mut found = [NO_ROUTE; BATCH];
+    let Some(first) = transit.first() else {
+        return found;
+    };
+    let table = first.brief.way.table;
+    let alike = |brief: &Brief| brief.way.table == table && brief.family == Family::V4;
+    if transit.iter().all(|packet| alike(&packet.brief)) {
+        if let Some(routes) = tables.route_table(table) {
+            let mut addresses = [0; BATCH];
+            for (packet, address) in transit.iter().zip(&mut addresses) {
+                *address = packet.brief.target;
+            }
+            let n = transit.len().min(BATCH);
+            routes.v4.lookup_batch(&addresses[..n], &mut found[..n]);
+        }
+        return found;
+    }
+    for (packet, found) in transit.iter().zip(&mut found) {
+        let brief = &packet.brief;
+        *found = tables
+            .route_table(brief.way.table)
+            .and_then(|routes| match brief.family {
+                Family::V4 => routes.v4.lookup(brief.target),
+                Family::V6 => routes.v6.lookup(packet.frame.as_ref().map_or(0, target6)),
+            })
+            .unwrap_or(NO_ROUTE);
+    }
+    found
 }
 
 /// The group's tunnel for a flow.
 #[inline]
-fn member(tables: &Tables, group: GroupId, flow: u64) -> Option<&Tunnel> {
+fn member(tables: &Tables, group: GroupId, flow: u64) -> Option<TunnelId> {
     let group = tables.groups.get(group.index())?.as_deref()?;
-    let member = group.member(group.bucket(flow))?;
-    tables.tunnel(TunnelId(member.0))
+    Some(TunnelId(group.member(group.bucket(flow))?.0))
 }
 
 /// Where a packet goes, in the standard library's type.
@@ -418,7 +511,7 @@ pub(super) fn decrement_ttl(frame: &mut Frame, family: Family) {
 
 impl Lane {
     /// Adds a frame; the same `spread` always takes the same queue.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, spread: u32, frame: Frame) {
         let n = self.queues.len();
         let queue = if n > 1 { spread as usize % n } else { 0 };

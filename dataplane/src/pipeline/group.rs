@@ -1,8 +1,9 @@
 //! Groups the packets of a batch by SA without moving them.
 //!
-//! The cipher is fastest when the packets of one key stand together, and a sequence block is
-//! reserved per SA and batch. This finds the groups in one pass and each packet's place in the
-//! grouped order in a second; packets of one group keep their order, so flows do.
+//! The cipher is fastest when the packets of one key stand together, a sequence block is reserved
+//! per SA and batch, and what belongs to an SA is read once for all its packets. Each group is a
+//! chain through the batch, grown packet by packet; packets of one group keep their order, so
+//! flows do.
 
 use arrayvec::ArrayVec;
 use hawser_aead::BATCH;
@@ -10,64 +11,120 @@ use hawser_aead::BATCH;
 /// Slots of the probe table: at least twice the largest batch, so that probes end soon.
 const SLOTS: usize = 2 * BATCH;
 
+/// Marks an empty slot and the end of a chain: no packet has this number.
+const NONE: u8 = u8::MAX;
+
+const _: () = assert!(BATCH < NONE as usize && SLOTS.is_power_of_two());
+
 /// A batch in groups.
 pub(super) struct Groups {
-    /// The key of each group and how many packets it has, in order of first appearance.
-    pub(super) groups: ArrayVec<(u32, u32), BATCH>,
-    /// Each packet's place in the grouped order.
-    pub(super) place: ArrayVec<u8, BATCH>,
+    slots: [u8; SLOTS],
+    groups: ArrayVec<Group, BATCH>,
+    /// By packet: the next one of its group.
+    next: [u8; BATCH],
+    len: u8,
+}
+
+/// The packets of one key.
+#[derive(Clone, Copy)]
+pub(super) struct Group {
+    pub(super) key: u32,
+    pub(super) count: u32,
+    first: u8,
+    last: u8,
+}
+
+impl Group {
+    /// Its first packet; there always is one.
+    #[inline]
+    pub(super) fn first(self) -> Option<usize> {
+        known(self.first)
+    }
+}
+
+#[inline]
+fn known(packet: u8) -> Option<usize> {
+    (packet != NONE).then_some(usize::from(packet))
 }
 
 impl Groups {
-    /// Groups packets by their keys.
-    #[inline]
-    pub(super) fn new(keys: impl Iterator<Item = u32>) -> Self {
-        let mut slots = [u8::MAX; SLOTS];
-        let mut groups: ArrayVec<(u32, u32), BATCH> = ArrayVec::new();
-        let mut of: ArrayVec<u8, BATCH> = ArrayVec::new();
-        for key in keys {
-            let mut at = key as usize % SLOTS;
-            let group = loop {
-                match groups.get_mut(usize::from(slots[at])) {
-                    Some((k, n)) if *k == key => {
-                        *n += 1;
-                        break slots[at];
-                    }
-                    Some(_) => at = (at + 1) % SLOTS,
-                    None => {
-                        slots[at] = groups.len() as u8;
-                        groups.push((key, 1));
-                        break slots[at];
-                    }
-                }
-            };
-            of.push(group);
+    pub(super) fn new() -> Self {
+        Self {
+            slots: [NONE; SLOTS],
+            groups: ArrayVec::new(),
+            next: [NONE; BATCH],
+            len: 0,
         }
-        let mut next = [0u8; BATCH];
-        let mut sum = 0;
-        for (place, &(_, n)) in next.iter_mut().zip(&groups) {
-            *place = sum;
-            sum += n as u8;
-        }
-        let place = of
-            .iter()
-            .map(|&group| {
-                let place = &mut next[usize::from(group)];
-                *place += 1;
-                *place - 1
-            })
-            .collect();
-        Self { groups, place }
     }
 
-    /// References to the packets in grouped order.
+    /// Packets in the batch.
     #[inline]
-    pub(super) fn arrange<'p, P>(&self, packets: &'p mut [P]) -> [Option<&'p mut P>; BATCH] {
-        let mut grouped = [const { None }; BATCH];
-        for (packet, &place) in packets.iter_mut().zip(&self.place) {
-            grouped[usize::from(place)] = Some(packet);
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Adds the batch's next packet to the group of its key; its number in the batch.
+    ///
+    /// # Panics
+    /// When the batch is full.
+    #[inline(always)]
+    pub(super) fn add(&mut self, key: u32) -> usize {
+        let packet = self.len;
+        self.len += 1;
+        self.next[usize::from(packet)] = NONE;
+        let mut at = key as usize % SLOTS;
+        loop {
+            match self.groups.get_mut(usize::from(self.slots[at])) {
+                Some(group) if group.key == key => {
+                    self.next[usize::from(group.last)] = packet;
+                    group.last = packet;
+                    group.count += 1;
+                    return usize::from(packet);
+                }
+                Some(_) => at = (at + 1) % SLOTS,
+                None => break,
+            }
         }
-        grouped
+        self.slots[at] = self.groups.len() as u8;
+        self.groups.push(Group {
+            key,
+            count: 1,
+            first: packet,
+            last: packet,
+        });
+        usize::from(packet)
+    }
+
+    /// The group with this number, in order of their first packets.
+    #[inline]
+    pub(super) fn get(&self, number: usize) -> Option<Group> {
+        self.groups.get(number).copied()
+    }
+
+    /// The packets of a group: their numbers in the batch, rising.
+    #[inline]
+    pub(super) fn packets(&self, group: Group) -> impl Iterator<Item = usize> {
+        let mut at = group.first();
+        std::iter::from_fn(move || {
+            let packet = at?;
+            at = self.after(packet);
+            Some(packet)
+        })
+    }
+
+    /// The packet after this one in its group: [`Groups::packets`] for a caller that cannot lend
+    /// the groups out for so long.
+    #[inline]
+    pub(super) fn after(&self, packet: usize) -> Option<usize> {
+        known(*self.next.get(packet)?)
+    }
+
+    /// Begins another batch.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.slots = [NONE; SLOTS];
+        self.groups.clear();
+        self.len = 0;
     }
 }
 
@@ -79,25 +136,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_are_a_stable_grouping(keys in proptest::collection::vec(0u32..300, 0..=BATCH)) {
-            let groups = Groups::new(keys.iter().copied());
-            let mut ordered = vec![None; keys.len()];
-            for (i, &place) in groups.place.iter().enumerate() {
-                prop_assert!(ordered[usize::from(place)].replace(i).is_none(), "a permutation");
+        fn chains_are_a_stable_grouping(
+            batches in proptest::collection::vec(
+                proptest::collection::vec(0u32..300, 0..=BATCH), 1..4),
+        ) {
+            let mut groups = Groups::new();
+            for keys in batches {
+                groups.clear();
+                for &key in &keys {
+                    groups.add(key);
+                }
+                let mut expected: Vec<(u32, Vec<usize>)> = Vec::new();
+                for (i, &key) in keys.iter().enumerate() {
+                    match expected.iter_mut().find(|(k, _)| *k == key) {
+                        Some((_, packets)) => packets.push(i),
+                        None => expected.push((key, vec![i])),
+                    }
+                }
+                let got: Vec<(u32, Vec<usize>)> = (0..)
+                    .map_while(|n| groups.get(n))
+                    .map(|group| (group.key, groups.packets(group).collect()))
+                    .collect();
+                for (n, (_, packets)) in got.iter().enumerate() {
+                    prop_assert_eq!(groups.get(n).map(|g| g.count as usize), Some(packets.len()));
+                }
+                prop_assert_eq!(got, expected);
             }
-            let mut copies = keys.clone();
-            let arranged = groups.arrange(&mut copies);
-            let arranged: Vec<u32> = arranged.into_iter().flatten().map(|key| *key).collect();
-            let runs: Vec<u32> = groups.groups.iter().flat_map(|&(key, n)| vec![key; n as usize]).collect();
-            prop_assert_eq!(arranged, runs);
-            let ordered: Vec<usize> = ordered.into_iter().map(Option::unwrap).collect();
-            let mut seen = std::collections::HashSet::new();
-            for run in ordered.chunk_by(|&a, &b| keys[a] == keys[b]) {
-                prop_assert!(seen.insert(keys[run[0]]), "one run a key");
-                prop_assert!(run.is_sorted(), "order is kept");
-            }
-            let total: u32 = groups.groups.iter().map(|g| g.1).sum();
-            prop_assert_eq!(total as usize, keys.len());
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use hawser_aead::{BATCH, OpenBatch, Suite};
+use hawser_aead::{BATCH, OpenBatch, Verdicts};
 use hawser_api::{DropReason, Encapsulation, Event, Spi, TunnelId};
 use hawser_net::{
     Family, Fragment, IpHeader, Packet,
@@ -16,7 +16,7 @@ use hawser_net::{
 };
 use hawser_xsk::Frame;
 
-use super::{EVENT_INTERVAL, Origin, Output, Path, forward::Way, group::Groups};
+use super::{EVENT_INTERVAL, Origin, Output, Path, forward::Way, group::Group};
 use crate::{
     sa::InboundSa,
     tables::{Tables, Tunnel},
@@ -47,8 +47,8 @@ pub struct Windows(Vec<(usize, InboundState)>);
 
 /// An ESP packet that waits for decryption. The frame begins with the SPI and ends with the ICV.
 pub(super) struct Arrived {
-    frame: Frame,
-    slot: u32,
+    /// There until the packet is opened.
+    frame: Option<Frame>,
     sequence: u64,
     /// Outer TOS or traffic class, for ECN.
     tos: u8,
@@ -71,7 +71,6 @@ struct Opened {
     /// By the trailer's next header.
     family: Family,
     outer_tos: u8,
-    way: Way,
 }
 
 impl Path {
@@ -158,12 +157,16 @@ impl Path {
             return self.discard(frame, None, DropReason::UnknownSpi);
         };
         let tunnel = sa.tunnel;
-        let moved_from = match tables.tunnel(tunnel).map(|t| check_outer(t, packet, &esp)) {
-            Some(Ok(moved_from)) => moved_from,
+        let checked = tables
+            .tunnel(tunnel)
+            .map(|tunnel| check_outer(tunnel, &packet.ip, esp.udp));
+        let source = match checked {
+            Some(Ok(source)) => source,
             Some(Err(reason)) => return self.discard(frame, Some(tunnel), reason),
             None => return self.discard(frame, None, DropReason::UnknownSpi),
         };
-        if !well_formed(sa.suite(), esp.len) {
+        // Two bytes at least: the pad length and the next header.
+        if sa.key.shape().ciphertext(esp.len).is_none_or(|len| len < 2) {
             return self.discard(frame, Some(tunnel), DropReason::EspMalformed);
         }
         let sequence = state.window.infer(low);
@@ -174,16 +177,18 @@ impl Path {
         if self.arrived.len() == BATCH {
             self.open(tables, out);
         }
-        if let Some((address, port)) = moved_from {
+        let moved = source == Source::Moved;
+        if moved {
             let at = self.arrived.len();
+            let (address, port) = (packet.ip.src_addr(), source_port(&packet.ip));
             self.moved.push(Moved { at, address, port });
         }
+        self.inbound_groups.add(entry.slot);
         self.arrived.push(Arrived {
-            frame,
-            slot: entry.slot,
+            frame: Some(frame),
             sequence,
             tos: packet.ip.tos,
-            moved: moved_from.is_some(),
+            moved,
         });
     }
 
@@ -192,47 +197,108 @@ impl Path {
         if self.arrived.is_empty() {
             return;
         }
-        let groups = Groups::new(self.arrived.iter().map(|arrived| arrived.slot));
-        let mut batch = OpenBatch::new();
-        for packet in groups.arrange(&mut self.arrived).into_iter().flatten() {
-            // The slot was full when the packet arrived, in this batch and with these tables.
-            if let Some(sa) = tables.inbound[packet.slot as usize].as_deref() {
-                batch.push(&sa.key, packet.sequence, packet.frame.bytes_mut());
-            }
-        }
-        let verdicts = batch.open();
-
+        let verdicts = self.decrypt(tables);
         let mut arrived = std::mem::take(&mut self.arrived);
-        for (i, packet) in arrived.drain(..).enumerate() {
-            let slot = packet.slot as usize;
-            let (Some(sa), Some(state)) =
-                (tables.inbound[slot].as_deref(), &mut self.inbound[slot])
-            else {
-                self.discard(packet.frame, None, DropReason::UnknownSpi);
+        let mut judged = 0;
+        for number in 0.. {
+            let Some(group) = self.inbound_groups.get(number) else {
+                break;
+            };
+            judged = self.commit(tables, group, &mut arrived, (&verdicts, judged), out);
+        }
+        arrived.clear();
+        self.arrived = arrived;
+        self.inbound_groups.clear();
+        self.moved.clear();
+    }
+
+    /// One crypto batch over all that has arrived; the verdicts are in the order of the groups.
+    fn decrypt(&mut self, tables: &Tables) -> Verdicts {
+        let groups = &self.inbound_groups;
+        let mut batch = OpenBatch::new();
+        let mut arrived = self.arrived.iter_mut();
+        let mut arrived: [_; BATCH] = std::array::from_fn(|_| arrived.next());
+        for group in (0..).map_while(|n| groups.get(n)) {
+            // The slot was full when the packets arrived, in this batch and with these tables.
+            let Some(sa) = tables.inbound[group.key as usize].as_deref() else {
                 continue;
             };
-            let Some(authentic) = verdicts.get(usize::from(groups.place[i])) else {
-                self.discard(
-                    packet.frame,
-                    Some(sa.tunnel),
-                    DropReason::AuthenticationFailed,
-                );
+            for packet in groups.packets(group).filter_map(|at| arrived[at].take()) {
+                if let Some(frame) = &mut packet.frame {
+                    batch.push(&sa.key, packet.sequence, frame.bytes_mut());
+                }
+            }
+        }
+        batch.open()
+    }
+
+    /// The decrypted packets of one SA, whose verdicts begin at `judged`: replay commit, and on.
+    /// Where the next SA's verdicts begin.
+    #[inline]
+    fn commit(
+        &mut self,
+        tables: &Tables,
+        group: Group,
+        arrived: &mut [Arrived],
+        (verdicts, judged): (&Verdicts, usize),
+        out: &mut Output,
+    ) -> usize {
+        let found = tables.inbound[group.key as usize].as_deref();
+        let tunnel = found.and_then(|sa| tables.tunnel(sa.tunnel));
+        let (Some(sa), Some(tunnel)) = (found, tunnel) else {
+            // Cannot be: both were there when the packets arrived. All the same, none is lost
+            // uncounted.
+            let mut next = group.first();
+            while let Some(at) = next {
+                next = self.inbound_groups.after(at);
+                if let Some(frame) = arrived[at].frame.take() {
+                    self.discard(frame, None, DropReason::UnknownSpi);
+                }
+            }
+            return judged + found.map_or(0, |_| group.count as usize);
+        };
+        let id = Some(sa.tunnel);
+        let mut received = Received::default();
+        let mut next = group.first();
+        for verdict in judged.. {
+            let Some(at) = next else {
+                break;
+            };
+            next = self.inbound_groups.after(at);
+            let packet = &mut arrived[at];
+            let Some(frame) = packet.frame.take() else {
+                continue;
+            };
+            let Some(authentic) = verdicts.get(verdict) else {
+                self.discard(frame, id, DropReason::AuthenticationFailed);
+                continue;
+            };
+            let Some(state) = &mut self.inbound[group.key as usize] else {
+                self.discard(frame, id, DropReason::UnknownSpi);
                 continue;
             };
             // Again, because an earlier packet of this batch may have had the same number.
             if let Err(error) = state.window.commit(authentic) {
-                self.discard(packet.frame, Some(sa.tunnel), replay(error));
+                self.discard(frame, id, replay(error));
                 continue;
             }
+            received.heard = true;
+            let tos = packet.tos;
             if packet.moved {
-                self.report_moved(sa.tunnel, i, out);
+                self.report_moved(sa.tunnel, at, out);
             }
-            if let Some(tunnel) = tables.tunnel(sa.tunnel) {
-                self.decapsulate(tables, sa, tunnel, packet, out);
+            if let Some(bytes) = self.decapsulate(tables, (sa, tunnel), frame, tos, out) {
+                received.packets += 1;
+                received.bytes += u64::from(bytes);
             }
         }
-        self.arrived = arrived;
-        self.moved.clear();
+        let counters = &mut self.counters.tunnels[sa.tunnel.index()];
+        counters.received += received.packets;
+        counters.received_bytes += received.bytes;
+        if received.heard {
+            counters.last_received = self.now;
+        }
+        judged + group.count as usize
     }
 
     /// Tells control where an authentic packet came from, if not too often.
@@ -251,35 +317,31 @@ impl Path {
         }
     }
 
-    /// An authentic packet: strips ESP, checks what was inside, and routes it.
+    /// An authentic packet: strips ESP, checks what was inside, and routes it. The inner packet's
+    /// length, or none when it was dropped.
     #[inline]
     fn decapsulate(
         &mut self,
         tables: &Tables,
-        sa: &InboundSa,
-        tunnel: &Tunnel,
-        packet: Arrived,
+        (sa, tunnel): (&InboundSa, &Tunnel),
+        mut frame: Frame,
+        outer_tos: u8,
         out: &mut Output,
-    ) {
-        let Arrived { mut frame, tos, .. } = packet;
-        self.counters.tunnels[sa.tunnel.index()].last_received = self.now;
-        let suite = sa.suite();
-        let (start, end) = (ESP_HEADER + suite.iv_len(), frame.len() - suite.icv_len());
+    ) -> Option<u32> {
+        let (start, end) = (ESP_HEADER + sa.esp.iv, frame.len() - sa.esp.icv);
         let checked = frame.bytes().get(start..end).map(esp_trailer::parse);
         let trailer = match checked.unwrap_or(Err(TrailerError::PadLength)) {
             Ok(trailer) => trailer,
-            Err(error) => return self.discard(frame, Some(sa.tunnel), trailer_reason(error)),
+            Err(error) => {
+                self.discard(frame, Some(sa.tunnel), trailer_reason(error));
+                return None;
+            }
         };
         frame.narrow(start, trailer.payload_len);
-        let way = Way {
-            origin: Origin::Tunnel(sa.tunnel),
-            table: tunnel.table,
-        };
         let opened = Opened {
             frame,
             family: trailer.family,
-            outer_tos: tos,
-            way,
+            outer_tos,
         };
         match parse_plain_ip(opened.frame.bytes()) {
             Some(ip) => self.admit(tables, (sa, tunnel), opened, ip, out),
@@ -295,10 +357,13 @@ impl Path {
         (sa, tunnel): (&InboundSa, &Tunnel),
         opened: Opened,
         out: &mut Output,
-    ) {
+    ) -> Option<u32> {
         match parse_ip(opened.frame.bytes()) {
             Ok(ip) => self.admit(tables, (sa, tunnel), opened, ip, out),
-            Err(_) => self.discard(opened.frame, Some(sa.tunnel), DropReason::InnerMalformed),
+            Err(_) => {
+                self.discard(opened.frame, Some(sa.tunnel), DropReason::InnerMalformed);
+                None
+            }
         }
     }
 
@@ -312,24 +377,28 @@ impl Path {
         opened: Opened,
         mut ip: IpHeader,
         out: &mut Output,
-    ) {
+    ) -> Option<u32> {
         let Opened {
             mut frame,
             family,
             outer_tos,
-            way,
         } = opened;
         let id = Some(sa.tunnel);
         if ip.family != family {
-            return self.discard(frame, id, DropReason::InnerMalformed);
+            self.discard(frame, id, DropReason::InnerMalformed);
+            return None;
         }
         // What follows the packet is padding for traffic flow confidentiality (section 2.7).
         frame.truncate(ip.total_len as usize);
         if !sa.selectors.allows_inbound(&ip) {
-            return self.discard(frame, id, DropReason::SelectorMismatchIn);
+            self.discard(frame, id, DropReason::SelectorMismatchIn);
+            return None;
         }
         match ecn::decapsulate(ip.tos, outer_tos) {
-            Decapsulated::Drop => return self.discard(frame, id, DropReason::EcnNotCapable),
+            Decapsulated::Drop => {
+                self.discard(frame, id, DropReason::EcnNotCapable);
+                return None;
+            }
             Decapsulated::Keep(tos) if tos != ip.tos => {
                 match ip.family {
                     Family::V4 => rewrite::set_tos4(frame.bytes_mut(), tos),
@@ -342,11 +411,22 @@ impl Path {
         if ip.tcp_syn {
             clamp_mss(&mut frame, &ip, tunnel);
         }
-        let counters = &mut self.counters.tunnels[sa.tunnel.index()];
-        counters.received += 1;
-        counters.received_bytes += u64::from(ip.total_len);
+        let way = Way {
+            origin: Origin::Tunnel(sa.tunnel),
+            table: tunnel.table,
+        };
         self.route(tables, frame, &ip, way, out);
+        Some(ip.total_len)
     }
+}
+
+/// What came out of one SA in a batch.
+#[derive(Default)]
+struct Received {
+    packets: u64,
+    bytes: u64,
+    /// Something authentic came, of use or not: the peer lives.
+    heard: bool,
 }
 
 /// Lowers the MSS of a SYN packet so that what it asks for fits the tunnel.
@@ -394,38 +474,48 @@ fn locate(frame: &[u8], packet: &Packet) -> Option<Located> {
     }
 }
 
+/// Whether a packet is between the tunnel's addresses, and whether it comes from where the peer
+/// was.
+///
 /// Both forms of ESP are accepted whatever the tunnel uses (RFC 7296, section 2.23). Inside UDP the
 /// peer may move, as NATs make it; the integrity check decides whether it was the peer.
-#[inline]
-fn check_outer(
-    tunnel: &Tunnel,
-    packet: &Packet,
-    esp: &Located,
-) -> Result<Option<(IpAddr, u16)>, DropReason> {
-    let (source, target) = (packet.ip.src_addr(), packet.ip.dst_addr());
-    if target != tunnel.local {
+#[inline(always)]
+fn check_outer(tunnel: &Tunnel, ip: &IpHeader, udp: bool) -> Result<Source, DropReason> {
+    let ends = &tunnel.ends;
+    if ip.family != ends.family || ip.dst != ends.local {
         return Err(DropReason::WrongOuterAddress);
     }
-    if !esp.udp {
-        return if source == tunnel.remote {
-            Ok(None)
+    let known_address = ip.src == ends.remote;
+    if !udp {
+        return if known_address {
+            Ok(Source::Known)
         } else {
             Err(DropReason::WrongOuterAddress)
         };
     }
-    let port = packet.ip.ports().map_or(0, |(source, _)| source);
-    let known = match tunnel.encapsulation {
-        Encapsulation::Udp { remote_port, .. } => (tunnel.remote, remote_port),
-        Encapsulation::Plain => (tunnel.remote, port),
+    let known_port = match tunnel.encapsulation {
+        Encapsulation::Udp { remote_port, .. } => source_port(ip) == remote_port,
+        Encapsulation::Plain => true,
     };
-    Ok(Some((source, port)).filter(|&from| from != known))
+    Ok(if known_address && known_port {
+        Source::Known
+    } else {
+        Source::Moved
+    })
 }
 
-/// Whether an ESP packet of this length can hold the pad length and next header, in whole blocks.
-#[inline]
-fn well_formed(suite: Suite, len: usize) -> bool {
-    len.checked_sub(suite.overhead())
-        .is_some_and(|text| text >= 2 && (suite.is_gcm() || text % suite.block_len() == 0))
+/// Where an ESP packet came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// From where the peer was.
+    Known,
+    /// In UDP from elsewhere.
+    Moved,
+}
+
+#[inline(always)]
+fn source_port(ip: &IpHeader) -> u16 {
+    ip.ports().map_or(0, |(source, _)| source)
 }
 
 fn trailer_reason(error: TrailerError) -> DropReason {

@@ -17,6 +17,7 @@ mod forward;
 mod group;
 mod inbound;
 mod outbound;
+mod warm;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -24,13 +25,14 @@ use arrayvec::ArrayVec;
 use hawser_aead::BATCH;
 use hawser_api::{DropReason, Event, PortId, TableId, TunnelId, WorkerId};
 use hawser_net::{
-    IpHeader, Packet, ParseError, hash::FlowHash, icmp::RateLimit, parse, parse_ip, parse_plain,
+    IpHeader, ParseError, hash::FlowHash, icmp::RateLimit, parse, parse_ip, parse_plain,
 };
 use hawser_xsk::{Frame, FramePool};
 
 pub use self::inbound::Windows;
 use self::{
     forward::{Transit, Way},
+    group::Groups,
     inbound::{Arrived, InboundState, Moved},
     outbound::Staged,
 };
@@ -135,12 +137,16 @@ pub(crate) struct Path {
     retired: Vec<(usize, InboundState)>,
     /// Decryption batch.
     arrived: Vec<Arrived>,
+    /// The decryption batch by SA.
+    inbound_groups: Groups,
     /// Packets of the decryption batch that came from another address than their tunnel's.
     moved: ArrayVec<Moved, BATCH>,
     /// Batch to be routed.
-    transit: Transit,
+    transit: ArrayVec<Transit, BATCH>,
     /// Encryption batch.
-    staged: Vec<Staged>,
+    staged: [Staged; BATCH],
+    /// The encryption batch by tunnel.
+    outbound_groups: Groups,
     /// ICMP errors made in this batch, with the route table to send them by.
     own: Vec<(Frame, TableId)>,
     pending: Vec<Pending>,
@@ -169,9 +175,11 @@ impl Pipeline {
                 inbound: Vec::new(),
                 retired: Vec::new(),
                 arrived: Vec::with_capacity(BATCH),
+                inbound_groups: Groups::new(),
                 moved: ArrayVec::new(),
-                transit: Transit::new(),
-                staged: Vec::with_capacity(BATCH),
+                transit: ArrayVec::new(),
+                staged: [Staged::NONE; BATCH],
+                outbound_groups: Groups::new(),
                 own: Vec::with_capacity(BATCH),
                 pending: Vec::with_capacity(PENDING),
                 icmp: RateLimit::new(ICMP_PER_SECOND, 100),
@@ -229,7 +237,8 @@ impl Pipeline {
         &self.tables
     }
 
-    /// Handles frames that a port received.
+    /// Handles frames that a port received. The caller has asked the processor for their first
+    /// cache lines ([`Frame::prefetch`]): by the time the last is asked for the first is there.
     pub fn from_port(
         &mut self,
         port: PortId,
@@ -237,30 +246,25 @@ impl Pipeline {
         now: u64,
         out: &mut Output,
     ) {
+        let tables = &*self.tables;
         self.path.begin(now, frames.len());
-        let mut burst: ArrayVec<Frame, BATCH> = ArrayVec::new();
-        let mut frames = frames.fuse();
-        loop {
-            burst.extend(frames.by_ref().take(BATCH).inspect(Frame::prefetch));
-            if burst.is_empty() {
-                break;
-            }
-            for frame in burst.drain(..) {
-                self.path.receive(&self.tables, port, frame, out);
+        let at = &tables.ports[port.index()];
+        match (at.inside, at.outside) {
+            (_, false) => self.path.receive_inside(tables, port, frames, out),
+            (false, true) => self.path.receive_outside(tables, frames, out),
+            (true, true) => {
+                for frame in frames {
+                    self.path.receive(tables, port, frame, out);
+                }
             }
         }
-        self.path.finish(&self.tables, out);
+        self.path.finish(tables, out);
     }
 
     /// Handles ESP frames that another worker received for an SA of this one.
     pub fn from_worker(&mut self, frames: impl Iterator<Item = Frame>, now: u64, out: &mut Output) {
         self.path.now = now;
-        for frame in frames {
-            match parse(frame.bytes()) {
-                Ok(packet) => self.path.arrive(&self.tables, frame, &packet, out),
-                Err(error) => self.path.discard(frame, None, reason(error)),
-            }
-        }
+        self.path.receive_outside(&self.tables, frames, out);
         self.path.finish(&self.tables, out);
     }
 
@@ -340,37 +344,78 @@ impl Path {
         self.counters.received += frames as u64;
     }
 
-    /// One frame of a port.
+    /// Frames of a port that faces the site only.
     #[inline]
-    fn receive(&mut self, tables: &Tables, id: PortId, frame: Frame, out: &mut Output) {
-        match parse_plain(frame.bytes()) {
-            Some(packet) => self.sort(tables, id, frame, &packet, out),
-            None => self.receive_odd(tables, id, frame, out),
-        }
-    }
-
-    /// Apart, so that the usual packet's fields stay in registers.
-    #[inline(never)]
-    fn receive_odd(&mut self, tables: &Tables, id: PortId, frame: Frame, out: &mut Output) {
-        match parse(frame.bytes()) {
-            Ok(packet) => self.sort(tables, id, frame, &packet, out),
-            Err(error) => self.discard(frame, None, reason(error)),
-        }
-    }
-
-    /// A parsed frame: to decryption or to routing.
-    #[inline(always)]
-    fn sort(
+    fn receive_inside(
         &mut self,
         tables: &Tables,
         id: PortId,
-        mut frame: Frame,
-        packet: &Packet,
+        frames: impl Iterator<Item = Frame>,
         out: &mut Output,
     ) {
+        let untagged = tables.ports[id.index()].table(crate::tables::UNTAGGED);
+        for mut frame in frames {
+            match (parse_plain(frame.bytes()), untagged) {
+                (Some(packet), Some(table)) => {
+                    frame.narrow(usize::from(packet.l3_offset), packet.ip.total_len as usize);
+                    let way = Way {
+                        origin: Origin::Port(id),
+                        table,
+                    };
+                    self.route(tables, frame, &packet.ip, way, out);
+                }
+                _ => self.receive(tables, id, frame, out),
+            }
+        }
+    }
+
+    /// Frames of a port that faces the peers only.
+    #[inline]
+    fn receive_outside(
+        &mut self,
+        tables: &Tables,
+        frames: impl Iterator<Item = Frame>,
+        out: &mut Output,
+    ) {
+        if !tables.is_large() {
+            return self.arrive_all(tables, frames, out);
+        }
+        let mut frames = frames.fuse();
+        loop {
+            let burst: ArrayVec<Frame, BATCH> = frames.by_ref().take(BATCH).collect();
+            if burst.is_empty() {
+                break;
+            }
+            self.warm_inbound(tables, &burst);
+            self.arrive_all(tables, burst.into_iter(), out);
+        }
+    }
+
+    #[inline]
+    fn arrive_all(
+        &mut self,
+        tables: &Tables,
+        frames: impl Iterator<Item = Frame>,
+        out: &mut Output,
+    ) {
+        for frame in frames {
+            match parse_plain(frame.bytes()) {
+                Some(packet) => self.arrive(tables, frame, &packet, out),
+                None => self.arrive_odd(tables, frame, out),
+            }
+        }
+    }
+
+    /// One frame of a port, whatever it is.
+    #[inline(never)]
+    fn receive(&mut self, tables: &Tables, id: PortId, mut frame: Frame, out: &mut Output) {
+        let packet = match parse(frame.bytes()) {
+            Ok(packet) => packet,
+            Err(error) => return self.discard(frame, None, reason(error)),
+        };
         let port = &tables.ports[id.index()];
         if port.outside && (!port.inside || tables.is_local(&packet.ip)) {
-            return self.arrive(tables, frame, packet, out);
+            return self.arrive(tables, frame, &packet, out);
         }
         let Some(table) = port.table(packet.vlan) else {
             return self.discard(frame, None, DropReason::NoRoute);
@@ -381,6 +426,15 @@ impl Path {
             table,
         };
         self.route(tables, frame, &packet.ip, way, out);
+    }
+
+    /// Apart, so that the usual packet's fields stay in registers.
+    #[inline(never)]
+    fn arrive_odd(&mut self, tables: &Tables, frame: Frame, out: &mut Output) {
+        match parse(frame.bytes()) {
+            Ok(packet) => self.arrive(tables, frame, &packet, out),
+            Err(error) => self.discard(frame, None, reason(error)),
+        }
     }
 
     /// Ends a batch: what is still staged is encrypted and sent, decrypted packets included, and

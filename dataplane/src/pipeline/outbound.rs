@@ -1,26 +1,54 @@
 //! Into the tunnel: sequence numbers, headers, one crypto batch (RFC 4303, section 3.3).
 
-use hawser_aead::{BATCH, SealBatch, SequenceBlock};
-use hawser_api::{DropReason, OuterDf, TunnelId};
+use hawser_aead::{BATCH, SealBatch};
+use hawser_api::{DropReason, OuterDf, PortId, TunnelId};
 use hawser_net::{Family, ecn, esp_trailer};
 use hawser_xsk::Frame;
 
-use super::{Output, Path, forward::decrement_ttl, group::Groups};
-use crate::{
-    counters::TunnelCounters,
-    sa::OutboundSa,
-    tables::{ETHERNET, Tables, Tunnel},
-};
+use super::{Output, Path, forward::decrement_ttl};
+use crate::tables::{Egress, Tables};
 
 /// An IP packet that will go through a tunnel. The frame begins with the IP header and ends with
 /// the packet.
 pub(super) struct Staged {
-    pub(super) frame: Frame,
-    pub(super) tunnel: TunnelId,
-    pub(super) inner: Inner,
-    /// Why it will not be sent, once that is known. Not written otherwise: a narrow store here would
-    /// stall the wider loads of what lies beside it.
-    pub(super) fate: Option<DropReason>,
+    /// There until the packet is sent or dropped.
+    frame: Option<Frame>,
+    tunnel: TunnelId,
+    inner: Inner,
+    /// Where it leaves, once it has its headers.
+    port: PortId,
+    fate: Fate,
+}
+
+impl Staged {
+    /// No packet.
+    pub(super) const NONE: Self = Self {
+        frame: None,
+        tunnel: TunnelId(0),
+        inner: Inner {
+            family: Family::V4,
+            tos: 0,
+            df: false,
+            transit: false,
+        },
+        port: PortId(0),
+        fate: Fate::Sent,
+    };
+
+    /// Length of the packet in bytes.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.frame.as_ref().map_or(0, Frame::len)
+    }
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy)]
+enum Fate {
+    Sent,
+    /// Sent when the checksum over its ciphertext stands.
+    Summed,
+    Dropped(DropReason),
 }
 
 /// What the outer header takes from the inner one.
@@ -35,92 +63,120 @@ pub(super) struct Inner {
 
 impl Path {
     /// Adds a packet to the encryption batch. The caller has checked tunnel, SA, neighbour, size.
-    #[inline]
-    pub(super) fn stage(&mut self, tables: &Tables, staged: Staged, out: &mut Output) {
-        if self.staged.len() == BATCH {
+    #[inline(always)]
+    pub(super) fn stage(
+        &mut self,
+        tables: &Tables,
+        frame: Frame,
+        tunnel: TunnelId,
+        inner: Inner,
+        out: &mut Output,
+    ) {
+        if self.outbound_groups.len() == BATCH {
             self.encapsulate(tables, out);
         }
-        self.staged.push(staged);
+        let at = self.outbound_groups.add(tunnel.0);
+        self.staged[at] = Staged {
+            frame: Some(frame),
+            tunnel,
+            inner,
+            ..Staged::NONE
+        };
     }
 
     /// Encrypts and sends all that is staged.
     pub(super) fn encapsulate(&mut self, tables: &Tables, out: &mut Output) {
-        if self.staged.is_empty() {
+        if self.outbound_groups.len() == 0 {
             return;
         }
-        let groups = Groups::new(self.staged.iter().map(|staged| staged.tunnel.0));
+        if tables.is_large() {
+            self.warm_outbound(tables, &self.outbound_groups);
+        }
+        self.seal(tables);
+        self.send(tables, out);
+        self.outbound_groups.clear();
+    }
+
+    /// Sequence numbers, headers, trailers, cipher.
+    #[inline]
+    fn seal(&mut self, tables: &Tables) {
         let mut batch = SealBatch::new();
-        let mut grouped = groups.arrange(&mut self.staged);
-        let mut grouped = grouped.iter_mut().filter_map(Option::take);
-        for &(id, n) in &groups.groups {
-            let packets = grouped.by_ref().take(n as usize);
-            let counters = &mut self.counters.tunnels[id as usize];
+        let mut staged = self.staged.each_mut().map(Some);
+        let mut identification = self.identification;
+        let groups = &self.outbound_groups;
+        for group in (0..).map_while(|n| groups.get(n)) {
+            let mut packets = groups.packets(group).filter_map(|at| staged[at].take());
             // One atomic add per SA and batch (RFC 4303, section 3.3.3).
-            let block = tables.tunnel(TunnelId(id)).and_then(|tunnel| {
-                let sa = tunnel.outbound.as_deref()?;
-                Some((tunnel, sa, sa.key.reserve(n)?))
+            let block = egress(tables, group.key).and_then(|(port, egress)| {
+                Some((port, egress, egress.sa.key.reserve(group.count)?))
             });
-            match block {
-                Some(block) => prepare(
-                    packets,
-                    block,
-                    counters,
-                    &mut self.identification,
-                    &mut batch,
-                ),
-                None => {
-                    packets.for_each(|packet| packet.fate = Some(DropReason::SequenceExhausted))
+            let Some((port, egress, mut sequences)) = block else {
+                packets.for_each(|packet| {
+                    packet.fate = Fate::Dropped(DropReason::SequenceExhausted);
+                });
+                continue;
+            };
+            let fate = match egress.template.has_checksum() {
+                true => Fate::Summed,
+                false => Fate::Sent,
+            };
+            let (mut sent, mut bytes) = (0, 0);
+            while let Some(packet) = packets.next()
+                && let Some(frame) = &mut packet.frame
+                && let Some(sequence) = sequences.next()
+            {
+                let len = frame.len() as u64;
+                identification = identification.wrapping_add(1);
+                packet.port = port;
+                packet.fate = fate;
+                match headers(frame, packet.inner, egress, identification) {
+                    Some(esp) => {
+                        sent += 1;
+                        bytes += len;
+                        batch.push(&egress.sa.key, sequence, esp);
+                    }
+                    None => packet.fate = Fate::Dropped(DropReason::FrameTooSmall),
                 }
             }
+            let counters = &mut self.counters.tunnels[group.key as usize];
+            counters.sent += sent;
+            counters.sent_bytes += bytes;
         }
         batch.seal();
-        self.send(tables, out);
+        self.identification = identification;
     }
 
     /// Sends the sealed batch.
+    #[inline]
     fn send(&mut self, tables: &Tables, out: &mut Output) {
-        for mut staged in self.staged.drain(..) {
-            match (staged.fate, tables.tunnel(staged.tunnel)) {
-                (None, Some(tunnel)) => {
-                    tunnel
-                        .template
-                        .finish(&mut staged.frame.bytes_mut()[ETHERNET..]);
-                    out.ports[tunnel.port.index()].push(staged.tunnel.0, staged.frame);
+        for packet in &mut self.staged[..self.outbound_groups.len()] {
+            let Some(mut frame) = packet.frame.take() else {
+                continue;
+            };
+            match packet.fate {
+                Fate::Sent => {}
+                Fate::Summed => {
+                    if let Some((_, egress)) = egress(tables, packet.tunnel.0) {
+                        egress.template.finish(frame.bytes_mut());
+                    }
                 }
-                (fate, _) => {
-                    let reason = fate.unwrap_or(DropReason::TunnelDown);
-                    self.counters.drop_in(staged.tunnel, reason);
-                    self.pool.give(staged.frame);
+                Fate::Dropped(reason) => {
+                    self.counters.drop_in(packet.tunnel, reason);
+                    self.pool.give(frame);
+                    continue;
                 }
             }
+            out.ports[packet.port.index()].push(packet.tunnel.0, frame);
         }
     }
 }
 
-/// Gives the packets of one tunnel their headers and adds them to the batch.
+/// How a tunnel sends. It was there when its packets were staged, in this batch and with these
+/// tables.
 #[inline]
-fn prepare<'t: 'f, 'f>(
-    packets: impl Iterator<Item = &'f mut Staged>,
-    (tunnel, sa, sequences): (&'t Tunnel, &'t OutboundSa, SequenceBlock),
-    counters: &mut TunnelCounters,
-    identification: &mut u16,
-    batch: &mut SealBatch<'f>,
-) {
-    for (packet, sequence) in packets.zip(sequences) {
-        let len = packet.frame.len() as u64;
-        *identification = identification.wrapping_add(1);
-        let Staged {
-            frame, inner, fate, ..
-        } = packet;
-        match headers(frame, *inner, tunnel, sa, *identification) {
-            Some(esp) => {
-                counters.sent += 1;
-                counters.sent_bytes += len;
-                batch.push(&sa.key, sequence, esp);
-            }
-            None => *fate = Some(DropReason::FrameTooSmall),
-        }
-    }
+pub(super) fn egress(tables: &Tables, tunnel: u32) -> Option<(PortId, &Egress)> {
+    let tunnel = tables.tunnel(TunnelId(tunnel))?;
+    Some((tunnel.port, tunnel.egress.as_ref()?))
 }
 
 /// Puts all headers in front of the packet and the trailer behind it; the result is the ESP packet,
@@ -131,40 +187,30 @@ fn prepare<'t: 'f, 'f>(
 fn headers<'f>(
     frame: &'f mut Frame,
     inner: Inner,
-    tunnel: &Tunnel,
-    sa: &OutboundSa,
+    egress: &Egress,
     identification: u16,
 ) -> Option<&'f mut [u8]> {
-    let suite = sa.key.suite();
-    let ethernet = tunnel.ethernet.as_ref()?;
     if inner.transit {
         decrement_ttl(frame, inner.family);
     }
     let len = frame.len();
-    let front = ETHERNET + tunnel.template.len() + suite.iv_len();
-    let trailer = esp_trailer::len(len, suite.block_len());
-    if frame.headroom() < front || !frame.grow_back(trailer + suite.icv_len()) {
-        return None;
-    }
-    if !frame.grow_front(front) {
+    let front = egress.front();
+    let trailer = esp_trailer::len(len, egress.esp.block);
+    if !frame.grow(front, trailer + egress.esp.icv) {
         return None;
     }
     let bytes = frame.bytes_mut();
-    let end = front + len;
     esp_trailer::write(
-        &mut bytes[end..],
+        &mut bytes[front + len..],
         trailer,
         esp_trailer::next_header(inner.family),
     );
-    bytes[..ETHERNET].copy_from_slice(ethernet);
-    let df = match tunnel.outer_df {
+    let df = match egress.df {
         OuterDf::Copy => inner.df,
         OuterDf::Set => true,
         OuterDf::Clear => false,
     };
-    let tos = ecn::encapsulate(inner.tos, tunnel.dscp);
-    tunnel
-        .template
-        .stamp(&mut bytes[ETHERNET..], tos, df, identification);
-    Some(&mut bytes[ETHERNET + tunnel.template.esp_offset()..])
+    let tos = ecn::encapsulate(inner.tos, egress.dscp);
+    egress.template.stamp(bytes, tos, df, identification);
+    Some(&mut bytes[egress.template.esp_offset()..])
 }

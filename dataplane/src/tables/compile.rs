@@ -2,19 +2,15 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use hawser_aead::Suite;
 use hawser_api::{Dscp, Encapsulation, NextHop, PortId, TunnelId, WorkerId};
-use hawser_net::{
-    Family, Prefix,
-    ecn::OuterDscp,
-    encap::OuterTemplate,
-    lpm::Lpm,
-    mtu::{self, EspLengths},
-};
+use hawser_net::{Family, Prefix, ecn::OuterDscp, encap::OuterTemplate, lpm::Lpm, mtu};
 use ipnet::IpNet;
 
-use super::{ETHERNET, Hop, Model, Neighbours, SpiEntry, SpiTable, Tables, Tunnel, UNTAGGED};
-use crate::sa::OutboundSa;
+use super::{
+    ETHERNET, Egress, Ends, Hop, Model, Neighbours, SpiEntry, SpiTable, Tables, Tunnel, UNTAGGED,
+    Usual,
+};
+use crate::sa::esp_lengths;
 
 /// The longest prefix match of a route table. Canonical prefixes only: the validation sees to it.
 pub(super) fn routes<S>(routes: &HashMap<IpNet, u32, S>) -> Lpm {
@@ -39,6 +35,12 @@ pub(super) fn tables(model: &Model, generation: u64, slots: u32) -> Tables {
             },
         )
     });
+    let tunnels = dense(
+        model
+            .tunnels
+            .keys()
+            .filter_map(|&id| Some((id.index(), Arc::new(tunnel(model, id)?)))),
+    );
     Tables {
         generation,
         ports: model.ports.clone(),
@@ -65,16 +67,32 @@ pub(super) fn tables(model: &Model, generation: u64, slots: u32) -> Tables {
                 .iter()
                 .filter_map(|(id, group)| Some((id.index(), group.buckets.clone()?))),
         ),
-        tunnels: dense(
-            model
-                .tunnels
-                .keys()
-                .filter_map(|&id| Some((id.index(), Arc::new(tunnel(model, id)?)))),
-        ),
+        usual: usual(&tunnels),
+        tunnels,
         inbound,
         spis: SpiTable::build(spis),
         locals: model.tunnels.values().map(|tunnel| tunnel.local).collect(),
         neighbours: Arc::clone(&model.neighbours),
+    }
+}
+
+fn usual(tunnels: &[Option<Arc<Tunnel>>]) -> Usual {
+    let is_usual = |tunnel: &Tunnel| {
+        let open = |egress: &Egress| {
+            let selectors = &egress.sa.selectors;
+            selectors.is_open(Family::V4) && selectors.is_open(Family::V6)
+        };
+        tunnel.egress.as_ref().is_some_and(open) && !tunnel.clear_inner_df
+    };
+    let tunnels = || tunnels.iter().map(|tunnel| tunnel.as_deref());
+    Usual {
+        tunnels: tunnels().map(|t| t.is_some_and(is_usual)).collect(),
+        mtu: tunnels()
+            .flatten()
+            .filter(|tunnel| is_usual(tunnel))
+            .map(|tunnel| tunnel.inside_mtu)
+            .min()
+            .unwrap_or(0),
     }
 }
 
@@ -131,15 +149,33 @@ pub(super) fn tunnel(model: &Model, id: TunnelId) -> Option<Tunnel> {
             remote_port,
         } => Some((local_port, remote_port)),
     };
-    let spi = outbound.as_ref().map_or(0, |sa| sa.spi.0);
-    let template = OuterTemplate::new(config.local, config.remote, udp, spi).ok()?;
+    let ethernet = ethernet(model, config.port, config.next_hop, config.local);
+    let template = |spi| {
+        let link = ethernet.unwrap_or_default();
+        OuterTemplate::new(link, config.local, config.remote, udp, spi)
+    };
     let port_mtu = model.ports[config.port.index()].mtu;
     let outside_mtu = config
         .outside_mtu
         .min(port_mtu.try_into().unwrap_or(u16::MAX));
-    let inside_mtu = outbound
-        .as_ref()
-        .map_or(0, |sa| inside_mtu(outside_mtu, &template, sa));
+    let mut inside_mtu = 0;
+    let mut egress = None;
+    if let Some(sa) = &outbound {
+        let template = template(sa.spi.0).ok()?;
+        let esp = esp_lengths(sa.key.suite());
+        inside_mtu =
+            mtu::inside_mtu(outside_mtu, template.family(), template.udp(), esp).unwrap_or(0);
+        egress = ethernet.map(|_| Egress {
+            template,
+            esp,
+            dscp: match config.dscp {
+                Dscp::Copy => OuterDscp::Copy,
+                Dscp::Fixed(value) => OuterDscp::Fixed(value),
+            },
+            df: config.outer_df,
+            sa: Arc::clone(sa),
+        });
+    }
     let mss = |family| match config.tcp_mss {
         _ if inside_mtu == 0 => 0,
         Some(fixed) => fixed,
@@ -149,38 +185,16 @@ pub(super) fn tunnel(model: &Model, id: TunnelId) -> Option<Tunnel> {
         id,
         port: config.port,
         next_hop: config.next_hop,
-        ethernet: ethernet(model, config.port, config.next_hop, config.local),
-        template,
-        outbound,
+        egress,
+        has_outbound: outbound.is_some(),
         inside_mtu,
         mss_v4: mss(Family::V4),
         mss_v6: mss(Family::V6),
         clear_inner_df: config.clear_inner_df,
-        dscp: match config.dscp {
-            Dscp::Copy => OuterDscp::Copy,
-            Dscp::Fixed(value) => OuterDscp::Fixed(value),
-        },
-        outer_df: config.outer_df,
-        local: config.local,
-        remote: config.remote,
+        ends: Ends::new(config.local, config.remote),
         encapsulation: config.encapsulation,
         table: config.table,
     })
-}
-
-fn inside_mtu(outside_mtu: u16, template: &OuterTemplate, sa: &OutboundSa) -> u16 {
-    let lengths = esp_lengths(sa.key.suite());
-    mtu::inside_mtu(outside_mtu, template.family(), template.udp(), lengths).unwrap_or(0)
-}
-
-/// A suite's lengths as the MTU arithmetic wants them.
-#[must_use]
-pub fn esp_lengths(suite: Suite) -> EspLengths {
-    EspLengths {
-        iv: suite.iv_len(),
-        icv: suite.icv_len(),
-        block: suite.block_len(),
-    }
 }
 
 fn ethernet(

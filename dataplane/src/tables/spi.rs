@@ -4,6 +4,7 @@
 //! SPIs ourselves, so nobody else can make them collide; an unknown SPI from the network ends at
 //! the first empty slot, and the table is at most half full.
 
+use hawser_aead::prefetch;
 use hawser_api::{Spi, WorkerId};
 
 /// Where the state of an inbound SA lives.
@@ -61,6 +62,12 @@ impl SpiTable {
     #[inline]
     fn home(&self, spi: Spi) -> usize {
         (spi.0.wrapping_mul(0x9e37_79b9) >> self.shift) as usize
+    }
+
+    /// Asks the processor for the place where this SPI most likely is.
+    #[inline]
+    pub fn prefetch(&self, spi: Spi) {
+        prefetch(&self.cells[self.home(spi) & (self.cells.len() - 1)]);
     }
 
     /// The SA with this SPI.
