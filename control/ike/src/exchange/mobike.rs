@@ -1,0 +1,116 @@
+//! MOBIKE (RFC 4555): the IKE SA's initiator tells the peer that its address changed.
+//!
+//! We take the new path of a peer that says so in a protected message, and say so ourselves when
+//! the driver tells us of another local address. Not done: lists of additional addresses, and
+//! trying them when the path is dead; a return routability check of the peer's new address.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use hawser_ike_wire::{ExchangeType, Notify, NotifyType, Payload, Payloads};
+
+use crate::{
+    endpoint::Endpoint,
+    event::Path,
+    nat,
+    sa::{
+        IkeSa,
+        pending::{Pending, Task},
+    },
+};
+
+impl Endpoint {
+    /// Our address changes.
+    pub(crate) fn change_local(&mut self, now: Instant, sa: &mut IkeSa, local: IpAddr) {
+        let moves = sa.is_established() && sa.is_initiator() && sa.peer.mobike;
+        if !moves || sa.path.local.ip() == local {
+            return;
+        }
+        // RFC 4555, section 3.3: port 4500 from the first move on.
+        let natt = self.settings.natt_port;
+        let remote = match sa.path.remote.port() {
+            port if port == self.settings.ike_port => SocketAddr::new(sa.path.remote.ip(), natt),
+            _ => sa.path.remote,
+        };
+        let path = Path {
+            local: SocketAddr::new(local, natt),
+            remote,
+        };
+        self.move_path(now, sa, path);
+        sa.want(Task::MoveAddress);
+    }
+
+    pub(crate) fn begin_move_address(&mut self, now: Instant, sa: &mut IkeSa) {
+        let mut payloads = vec![Payload::Notify(Notify::new(NotifyType::UpdateSaAddresses))];
+        payloads.extend(self.natd_of(sa).map(Payload::Notify));
+        self.send_request(
+            now,
+            sa,
+            ExchangeType::Informational,
+            payloads,
+            Pending::MoveAddress,
+        );
+    }
+
+    fn natd_of(&self, sa: &IkeSa) -> [Notify; 2] {
+        nat::notifies(sa.initiator_spi, sa.responder_spi, &sa.path, sa.nat.forced)
+    }
+
+    /// The peer's answer to our move: what NAT there is on the new path.
+    pub(crate) fn on_address_response(
+        &mut self,
+        now: Instant,
+        sa: &mut IkeSa,
+        payloads: &Payloads,
+    ) {
+        let path = sa.path;
+        self.detect_again(now, sa, path, payloads);
+    }
+
+    /// UPDATE_SA_ADDRESSES and COOKIE2 of the peer.
+    pub(crate) fn on_mobike_request(
+        &mut self,
+        now: Instant,
+        sa: &mut IkeSa,
+        path: Path,
+        payloads: &Payloads,
+    ) -> Vec<Payload> {
+        if !sa.peer.mobike {
+            return Vec::new();
+        }
+        let mut answer = Vec::new();
+        if let Some(cookie) = payloads.notify(NotifyType::Cookie2) {
+            answer.push(Payload::Notify(Notify::with_data(
+                NotifyType::Cookie2,
+                cookie.data.clone(),
+            )));
+        }
+        // Only the SA's initiator may move it (RFC 4555, section 3.5).
+        let moves = payloads.notify(NotifyType::UpdateSaAddresses).is_some() && !sa.is_initiator();
+        if moves {
+            if sa.path != path {
+                self.move_path(now, sa, path);
+            }
+            self.detect_again(now, sa, path, payloads);
+        }
+        if payloads.notify(NotifyType::NatDetectionSourceIp).is_some() {
+            answer.extend(self.natd_of(sa).map(Payload::Notify));
+        }
+        answer
+    }
+
+    fn detect_again(&mut self, now: Instant, sa: &mut IkeSa, path: Path, payloads: &Payloads) {
+        let forced = sa.nat.forced;
+        let found = nat::detect(sa.initiator_spi, sa.responder_spi, &path, payloads, forced);
+        if !found.supported {
+            return;
+        }
+        sa.nat = found;
+        if !sa.children.is_empty() {
+            self.report_path(sa);
+        }
+        self.spoke(now, sa);
+    }
+}

@@ -1,0 +1,109 @@
+//! What we want to do on an IKE SA, and what we remember while the peer has not answered.
+
+use hawser_api::Spi;
+use hawser_ike_crypto::{Group, KeyExchange};
+use hawser_ike_wire::IkeSpi;
+
+use super::SaId;
+use crate::fault::During;
+
+/// Something to do when the window is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    CloseIke,
+    /// By the SPI that we chose, as all children here.
+    CloseChild(Spi),
+    RekeyChild(Spi),
+    RekeyIke,
+    /// Makes the configured child with this number.
+    MakeChild(u16),
+    Liveness,
+    /// Tells the peer our new address (MOBIKE).
+    MoveAddress,
+}
+
+impl Task {
+    /// Lower first: what ends an SA before what extends it, a child's rekeying before the IKE SA's
+    /// so that the children's time does not run out behind it.
+    pub(crate) fn rank(self) -> u8 {
+        match self {
+            Task::CloseIke => 0,
+            Task::MoveAddress => 1,
+            Task::CloseChild(_) => 2,
+            Task::RekeyChild(_) => 3,
+            Task::RekeyIke => 4,
+            Task::MakeChild(_) => 5,
+            Task::Liveness => 6,
+        }
+    }
+}
+
+/// The request that is under way.
+pub(crate) enum Pending {
+    Init,
+    Auth,
+    Child(Box<PendingChild>),
+    Rekey(Box<PendingRekey>),
+    CloseChild(Spi),
+    CloseIke,
+    Liveness,
+    MoveAddress,
+}
+
+impl Pending {
+    pub(crate) fn during(&self) -> During {
+        match self {
+            Pending::Init => During::Init,
+            Pending::Auth => During::Auth,
+            Pending::Child(p) if p.replaces.is_some() => During::ChildRekey,
+            Pending::Child(_) => During::Child,
+            Pending::Rekey(_) => During::IkeRekey,
+            Pending::CloseChild(_)
+            | Pending::CloseIke
+            | Pending::Liveness
+            | Pending::MoveAddress => During::Informational,
+        }
+    }
+}
+
+/// Our CREATE_CHILD_SA for a child.
+pub(crate) struct PendingChild {
+    /// Which of the configured children.
+    pub(crate) child: u16,
+    /// The child it will succeed.
+    pub(crate) replaces: Option<Spi>,
+    /// The SPI that we chose.
+    pub(crate) spi: Spi,
+    pub(crate) nonce: Vec<u8>,
+    /// None without forward secrecy.
+    pub(crate) key_exchange: Option<KeyExchange>,
+    /// Groups tried, so that a peer cannot send us in circles.
+    pub(crate) tried: Vec<Group>,
+    /// The peer rekeyed the same child meanwhile.
+    pub(crate) collision: Option<ChildCollision>,
+}
+
+/// The peer's rekeying of the child that we are rekeying.
+pub(crate) struct ChildCollision {
+    /// The lower of its exchange's nonces.
+    pub(crate) lowest_nonce: Vec<u8>,
+    /// The child that it made.
+    pub(crate) made: Spi,
+}
+
+/// Our CREATE_CHILD_SA for the IKE SA.
+pub(crate) struct PendingRekey {
+    /// The SPI that we chose for the new SA.
+    pub(crate) spi: IkeSpi,
+    pub(crate) nonce: Vec<u8>,
+    pub(crate) key_exchange: KeyExchange,
+    pub(crate) tried: Vec<Group>,
+    /// The SA that the peer's rekeying made meanwhile, and the lower of that exchange's nonces.
+    pub(crate) collision: Option<RekeyCollision>,
+}
+
+/// The peer's rekeying of the IKE SA that we are rekeying.
+pub(crate) struct RekeyCollision {
+    pub(crate) lowest_nonce: Vec<u8>,
+    pub(crate) made: SaId,
+}
