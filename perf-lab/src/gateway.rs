@@ -340,6 +340,14 @@ impl Status {
         all
     }
 
+    /// The worker that decrypts, for each tunnel.
+    #[must_use]
+    pub fn owners(&self) -> Vec<Option<u64>> {
+        let tunnels = self.0["tunnels"].as_array();
+        let tunnels = tunnels.map_or(&[][..], Vec::as_slice);
+        tunnels.iter().map(|t| t["owner"].as_u64()).collect()
+    }
+
     /// What the kernel dropped before it reached the data plane, over all ports.
     #[must_use]
     pub fn kernel_drops(&self) -> BTreeMap<String, u64> {

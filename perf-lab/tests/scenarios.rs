@@ -58,5 +58,6 @@ scenarios! {
     vlan = "vlan",
     reload = "reload",
     resilience = "resilience",
+    hand_over = "hand-over",
     scale = "scale",
 }

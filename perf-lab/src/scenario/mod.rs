@@ -109,6 +109,11 @@ pub const ALL: &[Scenario] = &[
         run: reload::resilience,
     },
     Scenario {
+        name: "hand-over",
+        about: "tunnels change from worker to worker under traffic: nothing lost, nothing twice",
+        run: reload::hand_over,
+    },
+    Scenario {
         name: "scale",
         about: "10,000 SAs and 1,000,000 routes: time and memory",
         run: scale::scale,

@@ -6,8 +6,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Findings, Lab};
 use crate::{
-    config, interrupt,
-    topology::{Family, SITE_INTERFACE, Side},
+    config::{self, TunnelSpec},
+    interrupt,
+    topology::{Family, SITE_INTERFACE, Side, TopologyConfig},
     traffic::{
         Endpoints, Sizes, Stamp, flows, frame,
         packet::{PacketPort, PacketSink, now, send_flows},
@@ -76,6 +77,52 @@ pub(super) fn reload(findings: &mut Findings) -> Result<()> {
     findings.add("a good change: taken up, nothing lost");
     lab.must_work()?;
     lab.close()
+}
+
+/// Two workers at gateway B, and tunnels that change hands under traffic.
+pub(super) fn hand_over(findings: &mut Findings) -> Result<()> {
+    const TUNNELS: u16 = 4;
+    let mut spec = super::pair_of(vec![TunnelSpec::default(); TUNNELS.into()]);
+    spec.b.cores = vec![0, 1];
+    let config = TopologyConfig {
+        tunnels: TUNNELS.into(),
+        queues: 2,
+        ..TopologyConfig::default()
+    };
+    let lab = Lab::new(config, spec)?;
+    lab.must_work()?;
+    let gateway = lab.gateway(Side::B);
+    let file = gateway.directory().path().join("hawser.toml");
+    let free = fs::read_to_string(&file)?;
+    for worker in [0, 1, 0] {
+        let pinned = free.replace("replay_window = 1024", &pin(worker));
+        ensure!(pinned != free, "there is nowhere to pin a tunnel");
+        // A tunnel a second changes hands, so the last ones do it later than the traffic ends.
+        without_loss(&lab, || {
+            gateway.directory().write("hawser.toml", &pinned)?;
+            gateway.command("reload", &[]).map(drop)
+        })
+        .with_context(|| format!("on the way to worker {worker}\n{}", lab.logs()))?;
+        let moved = interrupt::wait_for(Duration::from_secs(10), || {
+            Ok(gateway.status()?.owners() == vec![Some(worker); TUNNELS.into()])
+        })?;
+        ensure!(
+            moved,
+            "not all tunnels are with worker {worker}\n{}",
+            lab.logs()
+        );
+        let drops = gateway.status()?.drops();
+        ensure!(drops.is_empty(), "dropped: {drops:?}");
+        lab.must_work()?;
+        findings.add(format!(
+            "all tunnels to worker {worker}: nothing lost, nothing twice"
+        ));
+    }
+    lab.close()
+}
+
+fn pin(worker: u64) -> String {
+    format!("replay_window = 1024\nowner = {worker}")
 }
 
 /// The line that says what is wrong.
