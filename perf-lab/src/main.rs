@@ -9,7 +9,7 @@ use hawser_aead::Suite;
 use hawser_lab::{
     compare::{self, CompareOptions, Peer},
     config::{GatewaySpec, PairSpec, TunnelSpec},
-    demo::{self, DemoOptions, Placement},
+    demo::{self, DemoOptions, Direction, Placement},
     gateway::Pair,
     interrupt, iperf,
     netns::{remove_stale, unavailable},
@@ -57,7 +57,10 @@ struct DemoArgs {
     /// Inner packet length in bytes, several with commas, or `imix`.
     #[arg(long, default_value = "1400")]
     size: Sizes,
-    /// UDP flows.
+    /// Which way traffic flows, seen from site A.
+    #[arg(long, value_enum, default_value_t = Direction::Out)]
+    direction: Direction,
+    /// UDP flows, each way.
     #[arg(long, default_value_t = 128)]
     flows: u16,
     /// Ceiling of each tunnel: BITS[/PACKETS] a second such as `1.25G/140k`, or `none`.
@@ -78,7 +81,7 @@ struct DemoArgs {
     /// Cores of gateway B's workers.
     #[arg(long, value_delimiter = ',')]
     cores_b: Option<Vec<u16>>,
-    /// Core of the generator.
+    /// Core of the generator at site A.
     #[arg(long)]
     generator_core: Option<u16>,
     /// Queues of each interface.
@@ -99,6 +102,7 @@ impl DemoArgs {
             None => default.idle,
         };
         DemoOptions {
+            direction: self.direction,
             tunnels: self.tunnels,
             seconds: self.seconds,
             sizes: self.size,
@@ -111,6 +115,7 @@ impl DemoArgs {
                 a: self.cores_a.unwrap_or(default.a),
                 b: self.cores_b.unwrap_or(default.b),
                 generator: self.generator_core.unwrap_or(default.generator),
+                generator_b: default.generator_b,
                 queues: self.queues.unwrap_or(default.queues),
                 idle,
             },

@@ -29,9 +29,36 @@ use crate::{
     traffic::{Sizes, live::LiveSink},
 };
 
+/// Which way traffic flows, seen from site A.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From site A to site B.
+    #[default]
+    Out,
+    /// From site B to site A.
+    In,
+    /// Both at once, each with the whole load.
+    Both,
+}
+
+impl Direction {
+    /// The sites that send.
+    #[must_use]
+    pub fn senders(self) -> &'static [Side] {
+        match self {
+            Self::Out => &[Side::A],
+            Self::In => &[Side::B],
+            Self::Both => &[Side::A, Side::B],
+        }
+    }
+}
+
 /// What to demonstrate.
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
+    /// Which way traffic flows.
+    pub direction: Direction,
     /// Tunnels of the pair.
     pub tunnels: u16,
     /// Length of each phase, seconds.
@@ -59,8 +86,10 @@ pub struct Placement {
     pub a: Vec<u16>,
     /// Workers of gateway B.
     pub b: Vec<u16>,
-    /// The generator.
+    /// The generator at site A.
     pub generator: u16,
+    /// The generator at site B.
+    pub generator_b: u16,
     /// Queues of each interface.
     pub queues: u16,
     /// What idle workers do.
@@ -79,6 +108,7 @@ impl Placement {
             a: vec![core(1)],
             b: vec![core(2)],
             generator: 0,
+            generator_b: core(3),
             queues: 1,
             idle,
         }
@@ -86,9 +116,17 @@ impl Placement {
 
     fn describe(&self) -> String {
         format!(
-            "gateway A on core {:?}, gateway B on core {:?}, generator on core {}; {} queue(s), idle: {}",
-            self.a, self.b, self.generator, self.queues, self.idle
+            "gateway A on core {:?}, gateway B on core {:?}, generators on core {} (A) and {} (B); {} \
+             queue(s), idle: {}",
+            self.a, self.b, self.generator, self.generator_b, self.queues, self.idle
         )
+    }
+
+    fn generator(&self, sender: Side) -> u16 {
+        match sender {
+            Side::A => self.generator,
+            Side::B => self.generator_b,
+        }
     }
 }
 
@@ -101,7 +139,8 @@ impl Default for Placement {
 /// All that runs during a demonstration.
 struct Lab {
     // Order matters: programs and processes go before the network that they are in.
-    sink: LiveSink,
+    /// One for each site that sends, at the other one; in the order of [`Direction::senders`].
+    sinks: Vec<LiveSink>,
     policer: Policer,
     pair: Pair,
     topology: Topology,
@@ -125,7 +164,8 @@ pub fn run(options: DemoOptions) -> Result<Summary> {
         options.seconds >= 2,
         "a phase takes at least 2 seconds: the first is not counted"
     );
-    let mut view = table::View::new(options.plain, options.tunnels.into());
+    let ways = options.direction.senders().len();
+    let mut view = table::View::new(options.plain, usize::from(options.tunnels) * ways);
     view.say(&format!(
         "Hawser: {} ESP tunnels ({}) between two gateways, each capped at {}",
         options.tunnels,
@@ -202,7 +242,10 @@ impl Lab {
         })?;
         let policer = Policer::attach(&topology, options.cap)?;
         let capacity = PHASES * u32::from(options.flows);
-        let sink = LiveSink::attach(topology.site(Side::B), SITE_INTERFACE, capacity)?;
+        let sinks = options.direction.senders().iter();
+        let sinks = sinks
+            .map(|sender| LiveSink::attach(topology.site(sender.other()), SITE_INTERFACE, capacity))
+            .collect::<Result<_>>()?;
         let gateway = |cores: &[u16]| GatewaySpec {
             cores: cores.to_vec(),
             idle: placement.idle,
@@ -219,7 +262,7 @@ impl Lab {
         };
         let pair = Pair::start(&topology, spec)?;
         Ok(Self {
-            sink,
+            sinks,
             policer,
             pair,
             topology,
@@ -229,14 +272,14 @@ impl Lab {
 
     fn close(self) -> Result<()> {
         let Self {
-            sink,
+            sinks,
             policer,
             pair,
             topology,
             options: _,
         } = self;
         pair.stop()?;
-        drop((sink, policer, topology));
+        drop((sinks, policer, topology));
         Ok(())
     }
 }
@@ -260,7 +303,7 @@ mod tests {
                 .a
                 .iter()
                 .chain(&placement.b)
-                .chain([&placement.generator]);
+                .chain([&placement.generator, &placement.generator_b]);
             assert!(
                 used.into_iter().all(|&core| usize::from(core) < cores),
                 "{cores}"
@@ -268,5 +311,8 @@ mod tests {
         }
         assert_eq!(Placement::for_cores(2).a, [1]);
         assert_eq!(Placement::for_cores(2).b, [0]);
+        // Each generator beside the gateway that it does not feed.
+        assert_eq!(Placement::for_cores(2).generator, 0);
+        assert_eq!(Placement::for_cores(2).generator_b, 1);
     }
 }

@@ -7,12 +7,12 @@ use anyhow::Result;
 use super::{
     Lab,
     sample::{Rates, Sample},
-    summary::PhaseSummary,
+    summary::{PhaseSummary, WaySummary},
     table::View,
 };
 use crate::{
     interrupt,
-    topology::{Family, SITE_INTERFACE, Side},
+    topology::{Family, SITE_INTERFACE},
     traffic::{
         Endpoints, flows,
         live::{LiveGenerator, LiveLoad},
@@ -74,7 +74,10 @@ pub(super) fn below_ceiling(
     number: u32,
     before: &PhaseSummary,
 ) -> Result<PhaseSummary> {
-    let reached = before.packets_per_second;
+    // Each way gets as much as the slower one reached.
+    let ways = before.ways.iter();
+    let reached = ways.map(|way| way.packets_per_second);
+    let reached = reached.fold(f64::INFINITY, f64::min);
     let (name, rate) = match spread {
         Spread::OneTunnel => {
             let outer = lab.options.sizes.mean() + ESP_OVERHEAD;
@@ -104,20 +107,24 @@ fn phase(
         Spread::AllTunnels => Endpoints::Spread,
     };
     let range = (first, u32::from(count));
-    let load = LiveLoad {
-        flows: flows(Side::A, Family::V4, to, first as u16, count),
-        sizes: lab.options.sizes.clone(),
-        packets_per_second: rate,
-        core: Some(lab.options.placement.generator.into()),
-        background: true,
-    };
     view.start_phase(name, lab.options.seconds);
-    lab.sink.reset_latency()?;
-    let generator = LiveGenerator::start(lab.topology.site(Side::A), SITE_INTERFACE, &load)?;
+    let mut generators = Vec::new();
+    for (sink, &sender) in lab.sinks.iter_mut().zip(lab.options.direction.senders()) {
+        sink.reset_latency()?;
+        let load = LiveLoad {
+            flows: flows(sender, Family::V4, to, first as u16, count),
+            sizes: lab.options.sizes.clone(),
+            packets_per_second: rate,
+            core: Some(lab.options.placement.generator(sender).into()),
+            background: true,
+        };
+        let site = lab.topology.site(sender);
+        generators.push(LiveGenerator::start(site, SITE_INTERFACE, &load)?);
+    }
     // The first second fills queues and caches.
     interrupt::sleep(Duration::from_secs(1))?;
     let began = Sample::take(lab, range)?;
-    let offered_before = (generator.sent_packets()?, Instant::now());
+    let offered_before = (counts(&generators)?, Instant::now());
     let mut last = began.clone();
     for second in 1..lab.options.seconds {
         let due = began.at + Duration::from_secs(second.into());
@@ -130,13 +137,25 @@ fn phase(
         );
         last = sample;
     }
-    let offered = (generator.sent_packets()? - offered_before.0) as f64
-        / offered_before.1.elapsed().as_secs_f64();
-    let sent = generator.finish()?;
+    let offered_after = counts(&generators)?;
+    let seconds = offered_before.1.elapsed().as_secs_f64();
+    let sent: Vec<_> = generators
+        .into_iter()
+        .map(LiveGenerator::finish)
+        .collect::<Result<_>>()?;
     interrupt::sleep(DRAIN)?;
-    let report = lab.sink.report(&sent)?;
     let rates = Rates::between(&began, &last, lab.options.cap);
-    let summary = PhaseSummary::new(name, offered, rates, report).with_cap(lab.options.cap);
+    let mut ways = Vec::new();
+    for (n, &sender) in lab.options.direction.senders().iter().enumerate() {
+        let offered = (offered_after[n] - offered_before.0[n]) as f64 / seconds;
+        let report = lab.sinks[n].report(&sent[n])?;
+        ways.push(WaySummary::new(sender, offered, rates.ways[n], report));
+    }
+    let summary = PhaseSummary::new(name, rates, ways).with_cap(lab.options.cap);
     view.end_phase(&summary);
     Ok(summary)
+}
+
+fn counts(generators: &[LiveGenerator]) -> Result<Vec<u64>> {
+    generators.iter().map(LiveGenerator::sent_packets).collect()
 }

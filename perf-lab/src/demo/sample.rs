@@ -11,14 +11,16 @@ use crate::{
     topology::{Family, Side, outside_address},
 };
 
-/// Counters of one tunnel, from A to B.
+/// Counters of one tunnel and direction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TunnelSample {
+    pub(super) name: String,
     pub(super) up: bool,
     /// Outer packets that the outside network let through.
     pub(super) passed: u64,
     pub(super) passed_bytes: u64,
-    /// Drops by reason: of the outside network and of both gateways.
+    /// Drops by reason: of the outside network and of both gateways. With traffic both ways, those
+    /// of the gateways, which do not tell the directions apart, are with the first.
     pub(super) drops: BTreeMap<String, u64>,
 }
 
@@ -29,8 +31,8 @@ pub(super) struct Sample {
     pub(super) tunnels: Vec<TunnelSample>,
     /// Drops that belong to no tunnel.
     pub(super) other_drops: BTreeMap<String, u64>,
-    /// Test packets that arrived at site B, each once, and the bytes of their frames.
-    pub(super) arrived: (u64, u64),
+    /// Test packets that arrived, each once, and the bytes of their frames; by sender.
+    pub(super) arrived: Vec<(u64, u64)>,
 }
 
 impl Sample {
@@ -38,33 +40,41 @@ impl Sample {
     pub(super) fn take(lab: &Lab, flows: (u32, u32)) -> Result<Self> {
         let (a, b) = (lab.pair.a.status()?, lab.pair.b.status()?);
         let at = Instant::now();
-        let arrived = lab.sink.received(flows.0, flows.1)?;
+        let sinks = lab.sinks.iter();
+        let arrived = sinks
+            .map(|sink| sink.received(flows.0, flows.1))
+            .collect::<Result<_>>()?;
         let none = TunnelCounters::default();
         let (a_tunnels, b_tunnels) = (a.tunnels(), b.tunnels());
+        let senders = lab.options.direction.senders();
         let mut tunnels = Vec::new();
         for index in 0..u32::from(lab.options.tunnels) {
-            let address = |side| outside_address(side, Family::V4, index);
-            let meter = lab
-                .policer
-                .meter(address(Side::A), address(Side::B), false)?;
             let of_a = a_tunnels.get(index as usize).unwrap_or(&none);
             let of_b = b_tunnels.get(index as usize).unwrap_or(&none);
-            let mut drops = BTreeMap::new();
-            add(&mut drops, "over_bit_ceiling", meter.over_bits_packets);
-            add(
-                &mut drops,
-                "over_packet_ceiling",
-                meter.over_packets_packets,
-            );
-            for (reason, &count) in of_a.drops.iter().chain(&of_b.drops) {
-                add(&mut drops, reason, count);
+            let address = |side| outside_address(side, Family::V4, index);
+            for (way, &sender) in senders.iter().enumerate() {
+                let meter = lab
+                    .policer
+                    .meter(address(sender), address(sender.other()), false)?;
+                let mut drops = BTreeMap::new();
+                add(&mut drops, "over_bit_ceiling", meter.over_bits_packets);
+                add(
+                    &mut drops,
+                    "over_packet_ceiling",
+                    meter.over_packets_packets,
+                );
+                let gateways = of_a.drops.iter().chain(&of_b.drops);
+                for (reason, &count) in gateways.filter(|_| way == 0) {
+                    add(&mut drops, reason, count);
+                }
+                tunnels.push(TunnelSample {
+                    name: row_name(index, sender, senders.len()),
+                    up: of_a.up && of_b.up,
+                    passed: meter.passed_packets,
+                    passed_bytes: meter.passed_bytes,
+                    drops,
+                });
             }
-            tunnels.push(TunnelSample {
-                up: of_a.up && of_b.up,
-                passed: meter.passed_packets,
-                passed_bytes: meter.passed_bytes,
-                drops,
-            });
         }
         let mut other_drops = BTreeMap::new();
         for (gateway, status) in [("A", &a), ("B", &b)] {
@@ -84,15 +94,25 @@ impl Sample {
     }
 }
 
+/// With traffic one way a tunnel's name, with traffic both ways also which.
+fn row_name(tunnel: u32, sender: Side, ways: usize) -> String {
+    match (ways, sender) {
+        (1, _) => format!("t{tunnel}"),
+        (_, Side::A) => format!("t{tunnel} out"),
+        (_, Side::B) => format!("t{tunnel} in"),
+    }
+}
+
 fn add(drops: &mut BTreeMap<String, u64>, reason: &str, count: u64) {
     if count > 0 {
         *drops.entry(reason.to_owned()).or_default() += count;
     }
 }
 
-/// A tunnel between two looks.
+/// A tunnel and direction between two looks.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub(super) struct TunnelRate {
+    pub(super) name: String,
     pub(super) up: bool,
     /// Bits of outer packets a second that passed.
     pub(super) bits_per_second: f64,
@@ -110,10 +130,12 @@ pub(super) struct Rates {
     pub(super) seconds: f64,
     pub(super) tunnels: Vec<TunnelRate>,
     pub(super) other_drops: BTreeMap<String, u64>,
-    /// Test packets a second at site B.
+    /// Test packets a second that arrived, both ways together.
     pub(super) packets_per_second: f64,
     /// Bits of their IP packets a second.
     pub(super) bits_per_second: f64,
+    /// Packets and bits a second that arrived, by sender.
+    pub(super) ways: Vec<(f64, f64)>,
 }
 
 impl Rates {
@@ -129,6 +151,7 @@ impl Rates {
                 let packets = per_second(a.passed, b.passed);
                 let share = |rate: f64, cap: u64| if cap == 0 { 0.0 } else { rate / cap as f64 };
                 TunnelRate {
+                    name: b.name.clone(),
                     up: b.up,
                     bits_per_second: bits,
                     packets_per_second: packets,
@@ -138,15 +161,22 @@ impl Rates {
                 }
             })
             .collect();
-        let packets = after.arrived.0.saturating_sub(before.arrived.0);
-        // The sink counts frames; what tunnels carry is the IP packet.
-        let bytes = after.arrived.1.saturating_sub(before.arrived.1) - ETHERNET * packets;
+        let both = before.arrived.iter().zip(&after.arrived);
+        let ways: Vec<(f64, f64)> = both
+            .map(|(a, b)| {
+                let packets = b.0.saturating_sub(a.0);
+                // The sink counts frames; what tunnels carry is the IP packet.
+                let bytes = b.1.saturating_sub(a.1) - ETHERNET * packets;
+                (packets as f64 / seconds, 8.0 * bytes as f64 / seconds)
+            })
+            .collect();
         Self {
             seconds,
             tunnels,
             other_drops: grown(&before.other_drops, &after.other_drops),
-            packets_per_second: packets as f64 / seconds,
-            bits_per_second: 8.0 * bytes as f64 / seconds,
+            packets_per_second: ways.iter().map(|way| way.0).sum(),
+            bits_per_second: ways.iter().map(|way| way.1).sum(),
+            ways,
         }
     }
 }
@@ -179,13 +209,14 @@ mod tests {
         let sample = |at, passed, dropped| Sample {
             at,
             tunnels: vec![TunnelSample {
+                name: "t0".into(),
                 up: true,
                 passed,
                 passed_bytes: passed * 1000,
                 drops: BTreeMap::from([("over_bit_ceiling".into(), dropped)]),
             }],
             other_drops: BTreeMap::new(),
-            arrived: (passed, passed * 914),
+            arrived: vec![(passed, passed * 914); 2],
         };
         let cap = Cap {
             bits_per_second: 16_000,
@@ -196,7 +227,8 @@ mod tests {
         assert!((rates.tunnels[0].bits_per_second - 8000.0).abs() < 1e-6);
         assert!((rates.tunnels[0].share - 0.5).abs() < 1e-6);
         assert_eq!(rates.tunnels[0].drops["over_bit_ceiling"], 4);
-        assert!((rates.packets_per_second - 1.0).abs() < 1e-6);
-        assert!((rates.bits_per_second - 7200.0).abs() < 1e-6);
+        assert!((rates.ways[1].0 - 1.0).abs() < 1e-6);
+        assert!((rates.packets_per_second - 2.0).abs() < 1e-6);
+        assert!((rates.bits_per_second - 14_400.0).abs() < 1e-6);
     }
 }

@@ -5,11 +5,12 @@ use std::{fmt, path::PathBuf, time::Duration};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{DemoOptions, sample::Rates};
+use super::{DemoOptions, Direction, sample::Rates};
 use crate::{
     gateway::Status,
     policer::Cap,
-    traffic::{LatencyReport, TrafficReport},
+    topology::Side,
+    traffic::{FlowReport, LatencyReport, TrafficReport},
 };
 
 /// Bits a second in Gbps.
@@ -53,12 +54,55 @@ pub(super) fn engine(status: &Status) -> String {
     format!("AES: {}; AF_XDP: {}", status.aead(), modes.join("; "))
 }
 
-/// One phase.
+/// One phase, and in it the traffic one way.
+#[derive(Clone, Debug, Serialize)]
+pub struct WaySummary {
+    /// The site that sends: `A` or `B`.
+    pub from: char,
+    /// Packets a second that the generator sent.
+    pub offered_packets_per_second: f64,
+    /// Packets a second that arrived.
+    pub packets_per_second: f64,
+    /// Bits of inner IP packets a second that arrived.
+    pub bits_per_second: f64,
+    /// Flows that lost something.
+    pub flows_with_loss: usize,
+    /// Flows in which order was not kept.
+    pub flows_reordered: usize,
+    /// One-way latency, microseconds.
+    pub latency: LatencyReport,
+    /// All flows.
+    pub traffic: TrafficReport,
+}
+
+impl WaySummary {
+    pub(super) fn new(
+        from: Side,
+        offered: f64,
+        (packets, bits): (f64, f64),
+        traffic: TrafficReport,
+    ) -> Self {
+        let count =
+            |column: fn(&FlowReport) -> u64| traffic.flows.iter().filter(|f| column(f) > 0).count();
+        Self {
+            from: from.letter(),
+            offered_packets_per_second: offered,
+            packets_per_second: packets,
+            bits_per_second: bits,
+            flows_with_loss: count(|f| f.lost),
+            flows_reordered: count(|f| f.reordered),
+            latency: traffic.latency,
+            traffic,
+        }
+    }
+}
+
+/// One phase; figures are those of all its traffic.
 #[derive(Clone, Debug, Serialize)]
 pub struct PhaseSummary {
     /// Its name.
     pub name: String,
-    /// Packets a second that the generator sent.
+    /// Packets a second that the generators sent.
     pub offered_packets_per_second: f64,
     /// Packets a second that arrived.
     pub packets_per_second: f64,
@@ -72,41 +116,38 @@ pub struct PhaseSummary {
     pub duplicates: u64,
     /// Reordered inside their flow.
     pub reordered: u64,
-    /// Flows that lost something.
-    pub flows_with_loss: usize,
-    /// Flows in which order was not kept.
-    pub flows_reordered: usize,
-    /// One-way latency, microseconds.
-    pub latency: LatencyReport,
+    /// The traffic of each way.
+    pub ways: Vec<WaySummary>,
     /// What the tunnels carried.
     pub(super) rates: Rates,
-    /// All flows.
-    pub traffic: TrafficReport,
     #[serde(skip)]
     cap: Option<Cap>,
 }
 
 impl PhaseSummary {
-    pub(super) fn new(name: &str, offered: f64, rates: Rates, traffic: TrafficReport) -> Self {
-        let count = |column: fn(&crate::traffic::FlowReport) -> u64| {
-            traffic.flows.iter().filter(|f| column(f) > 0).count()
-        };
+    pub(super) fn new(name: &str, rates: Rates, ways: Vec<WaySummary>) -> Self {
+        let total =
+            |column: fn(&FlowReport) -> u64| ways.iter().map(|w| w.traffic.total(column)).sum();
         Self {
             name: name.into(),
-            offered_packets_per_second: offered,
+            offered_packets_per_second: ways.iter().map(|w| w.offered_packets_per_second).sum(),
             packets_per_second: rates.packets_per_second,
             bits_per_second: rates.bits_per_second,
-            sent: traffic.total(|f| f.sent),
-            lost: traffic.total(|f| f.lost),
-            duplicates: traffic.total(|f| f.duplicates),
-            reordered: traffic.total(|f| f.reordered),
-            flows_with_loss: count(|f| f.lost),
-            flows_reordered: count(|f| f.reordered),
-            latency: traffic.latency,
+            sent: total(|f| f.sent),
+            lost: total(|f| f.lost),
+            duplicates: total(|f| f.duplicates),
+            reordered: total(|f| f.reordered),
+            ways,
             rates,
-            traffic,
             cap: None,
         }
+    }
+
+    /// The latency of the slower way.
+    fn latency(&self) -> LatencyReport {
+        let ways = self.ways.iter().map(|way| way.latency);
+        ways.max_by(|a, b| a.p99.total_cmp(&b.p99))
+            .unwrap_or_default()
     }
 
     pub(super) fn with_cap(mut self, cap: Cap) -> Self {
@@ -120,9 +161,20 @@ impl PhaseSummary {
 
     /// In one line.
     pub(super) fn line(&self) -> String {
+        let latency = self.latency();
+        let ways = match self.ways.as_slice() {
+            [_] => String::new(),
+            ways => {
+                let way = |w: &WaySummary| {
+                    let gigabits = gigabits(w.bits_per_second);
+                    format!("from {} {gigabits:.3} Gbps", w.from)
+                };
+                format!(" [{}]", ways.iter().map(way).collect::<Vec<_>>().join(", "))
+            }
+        };
         format!(
             "{:.3} Gbps ({:.1} kpps) of {:.1} kpps offered; lost {} of {} ({:.3} %), duplicated {}, \
-             reordered {}; latency µs p50 {:.0} p99 {:.0}",
+             reordered {}; latency µs p50 {:.0} p99 {:.0}{ways}",
             gigabits(self.bits_per_second),
             self.packets_per_second / 1e3,
             self.offered_packets_per_second / 1e3,
@@ -131,8 +183,8 @@ impl PhaseSummary {
             100.0 * self.lost as f64 / (self.sent as f64).max(1.0),
             self.duplicates,
             self.reordered,
-            self.latency.p50,
-            self.latency.p99,
+            latency.p50,
+            latency.p99,
         )
     }
 }
@@ -140,6 +192,8 @@ impl PhaseSummary {
 /// The whole demonstration.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Which way traffic flowed.
+    pub direction: Direction,
     /// Tunnels.
     pub tunnels: u16,
     /// Cipher.
@@ -156,8 +210,8 @@ pub struct Summary {
     pub aead: String,
     /// How the interfaces are served.
     pub ports: Vec<Value>,
-    /// Cores: gateway A's workers, gateway B's workers, the generator.
-    pub cores: (Vec<u16>, Vec<u16>, u16),
+    /// Cores: gateway A's workers, gateway B's workers, the generators that ran.
+    pub cores: (Vec<u16>, Vec<u16>, Vec<u16>),
     /// From the start of gateway A's process to committed tables, milliseconds.
     pub start_millis: u128,
     /// The phases.
@@ -175,6 +229,7 @@ pub struct Summary {
 impl Summary {
     pub(super) fn new(options: &DemoOptions, status: &Status, started_in: Duration) -> Self {
         Self {
+            direction: options.direction,
             tunnels: options.tunnels,
             suite: options.suite.to_string(),
             size: options.sizes.to_string(),
@@ -186,7 +241,12 @@ impl Summary {
             cores: (
                 options.placement.a.clone(),
                 options.placement.b.clone(),
-                options.placement.generator,
+                options
+                    .direction
+                    .senders()
+                    .iter()
+                    .map(|&sender| options.placement.generator(sender))
+                    .collect(),
             ),
             start_millis: started_in.as_millis(),
             phases: Vec::new(),
@@ -227,6 +287,7 @@ impl fmt::Display for Summary {
             "phase", "Gbps", "kpps", "loss %", "reordered", "dupl.", "p50 µs", "p99 µs", "p99.9 µs"
         )?;
         for phase in &self.phases {
+            let latency = phase.latency();
             writeln!(
                 f,
                 "{:<36} {:>7.3} {:>8.1} {:>8.3} {:>9} {:>6} {:>8.0} {:>9.0} {:>9.0}",
@@ -236,15 +297,26 @@ impl fmt::Display for Summary {
                 100.0 * phase.lost as f64 / (phase.sent as f64).max(1.0),
                 phase.reordered,
                 phase.duplicates,
-                phase.latency.p50,
-                phase.latency.p99,
-                phase.latency.p999,
+                latency.p50,
+                latency.p99,
+                latency.p999,
             )?;
+            for way in phase.ways.iter().filter(|_| phase.ways.len() > 1) {
+                writeln!(
+                    f,
+                    "{:<36} {:>7.3} {:>8.1} {:>8.3}",
+                    format!("  from {}", way.from),
+                    gigabits(way.bits_per_second),
+                    way.packets_per_second / 1e3,
+                    100.0 * way.traffic.total(|f| f.lost) as f64
+                        / (way.traffic.total(|f| f.sent) as f64).max(1.0),
+                )?;
+            }
         }
-        let (a, b, generator) = &self.cores;
+        let (a, b, generators) = &self.cores;
         writeln!(
             f,
-            "cores: gateway A {a:?}, gateway B {b:?}, generator {generator}; started in {} ms; \
+            "cores: gateway A {a:?}, gateway B {b:?}, generator {generators:?}; started in {} ms; \
              data plane memory {:.0} and {:.0} MiB",
             self.start_millis,
             self.memory_bytes[0] as f64 / 1_048_576.0,

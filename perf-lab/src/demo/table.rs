@@ -109,8 +109,8 @@ fn table(rates: &Rates, cap: Cap, shown: usize) -> Vec<String> {
         "{:<8} {:<5} {:>10} {:>9}  {:<22} {}",
         "tunnel", "state", "Gbps", "kpps", "of its ceiling", "drops"
     )];
-    for (index, tunnel) in rates.tunnels.iter().take(shown).enumerate() {
-        rows.push(row(&format!("t{index}"), tunnel, cap));
+    for tunnel in rates.tunnels.iter().take(shown) {
+        rows.push(row(&tunnel.name, tunnel, cap));
     }
     let arrived = TunnelRate {
         up: rates.tunnels.iter().all(|t| t.up),
@@ -187,6 +187,7 @@ mod tests {
     #[test]
     fn every_tunnel_has_a_row() {
         let tunnel = TunnelRate {
+            name: "t".into(),
             up: true,
             bits_per_second: 1.25e9,
             packets_per_second: 1e5,
