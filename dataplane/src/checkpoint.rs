@@ -12,18 +12,19 @@
 //! may be lost: use new manual keys then (IKE makes new ones anyway).
 //!
 //! Records carry a fingerprint of the key, so that new keys under an old SPI start afresh. Records
-//! are never removed: a key that was taken out of the configuration may come back, and a record is
-//! 32 bytes.
+//! of manual keys are never removed: a key that was taken out of the configuration may come back,
+//! and a record is 32 bytes. Keys of a key exchange never come back; their records are used again
+//! once the SA is gone.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
 };
 
-use hawser_api::{Secret, Spi};
+use hawser_api::{InboundSa, OutboundSa, Secret, Spi};
 use sha2::{Digest, Sha256};
 
 /// Numbers in a lease. Unit: packets. At 10 million packets a second an SA has 0.4 s before it
@@ -31,6 +32,10 @@ use sha2::{Digest, Sha256};
 /// 4.29e9 numbers that an SA without ESN has. Too small: packets drop as `sequence_exhausted`
 /// when the manager is late. Too large: frequent crashes use up the SA.
 pub const LEASE: u64 = 1 << 22;
+
+/// Records of SAs that are gone before they are used again. Unit: records. Each sweep looks at all
+/// SAs, so a few rekeys should share one.
+const SWEEP: usize = 256;
 
 const MAGIC: &[u8; 8] = b"HAWSER\0\x01";
 const RECORD: usize = 32;
@@ -42,26 +47,30 @@ pub struct SaKey {
     spi: Spi,
     /// Truncated SHA-256 of the key material: tells keys apart, gives nothing of them away.
     fingerprint: [u8; 8],
+    /// Never comes back once the SA is gone.
+    transient: bool,
 }
 
 impl SaKey {
     /// The identity of an outbound SA.
     #[must_use]
-    pub fn outbound(spi: Spi, key: &Secret) -> Self {
+    pub fn outbound(sa: &OutboundSa) -> Self {
         Self {
             outbound: true,
-            spi,
-            fingerprint: fingerprint(key),
+            spi: sa.spi,
+            fingerprint: fingerprint(&sa.key),
+            transient: sa.transient,
         }
     }
 
     /// The identity of an inbound SA.
     #[must_use]
-    pub fn inbound(spi: Spi, key: &Secret) -> Self {
+    pub fn inbound(sa: &InboundSa) -> Self {
         Self {
             outbound: false,
-            spi,
-            fingerprint: fingerprint(key),
+            spi: sa.spi,
+            fingerprint: fingerprint(&sa.key),
+            transient: sa.transient,
         }
     }
 }
@@ -82,6 +91,13 @@ pub struct Checkpoint {
     file: File,
     slots: HashMap<SaKey, (u64, u64)>,
     next_slot: u64,
+    /// Slots whose SAs are gone for good.
+    free: Vec<u64>,
+    /// Transient SAs that this process wrote down. Those of an earlier process may yet be put
+    /// again by control, so only these are ever forgotten.
+    written: HashSet<SaKey>,
+    /// How many of them there must be before it is worth looking which are gone.
+    next_sweep: usize,
 }
 
 impl Checkpoint {
@@ -105,6 +121,9 @@ impl Checkpoint {
             file,
             slots: HashMap::new(),
             next_slot: 0,
+            free: Vec::new(),
+            written: HashSet::new(),
+            next_sweep: SWEEP,
         };
         if len == 0 {
             checkpoint.file.write_all_at(MAGIC, 0)?;
@@ -126,8 +145,9 @@ impl Checkpoint {
         let mut record = [0; RECORD];
         for slot in 0..(len - MAGIC.len() as u64) / RECORD as u64 {
             self.file.read_exact_at(&mut record, offset(slot))?;
-            if let Some((key, value)) = decode(&record) {
-                self.slots.insert(key, (slot, value));
+            match decode(&record) {
+                Some((key, value)) => drop(self.slots.insert(key, (slot, value))),
+                None => self.free.push(slot),
             }
             self.next_slot = slot + 1;
         }
@@ -145,15 +165,45 @@ impl Checkpoint {
     /// # Errors
     /// When it cannot be written: the number must then not be used.
     pub fn put(&mut self, key: SaKey, value: u64) -> io::Result<()> {
-        let slot = match self.slots.get(&key) {
-            Some(&(_, old)) if old == value => return Ok(()),
-            Some(&(slot, _)) => slot,
-            None => self.next_slot,
+        let known = self.slots.get(&key).copied();
+        let slot = match known {
+            Some((_, old)) if old == value => return Ok(()),
+            Some((slot, _)) => slot,
+            None => self.free.last().copied().unwrap_or(self.next_slot),
         };
         self.file.write_all_at(&encode(&key, value), offset(slot))?;
+        if known.is_none() {
+            self.free.pop();
+        }
         self.next_slot = self.next_slot.max(slot + 1);
         self.slots.insert(key, (slot, value));
+        if key.transient {
+            self.written.insert(key);
+        }
         Ok(())
+    }
+
+    /// Forgets transient SAs that are not among those that exist, when there are enough of them
+    /// to be worth the look. A record that cannot be overwritten is kept.
+    pub fn forget_transient(&mut self, existing: impl FnOnce() -> HashSet<SaKey>) {
+        if self.written.len() < self.next_sweep {
+            return;
+        }
+        let existing = existing();
+        let gone: Vec<SaKey> = self.written.difference(&existing).copied().collect();
+        for key in gone {
+            let Some(&(slot, _)) = self.slots.get(&key) else {
+                continue;
+            };
+            if let Err(error) = self.file.write_all_at(&[0; RECORD], offset(slot)) {
+                tracing::error!(%error, "cannot write the checkpoint file");
+                break;
+            }
+            self.slots.remove(&key);
+            self.written.remove(&key);
+            self.free.push(slot);
+        }
+        self.next_sweep = self.written.len() + SWEEP;
     }
 }
 
@@ -164,6 +214,7 @@ fn offset(slot: u64) -> u64 {
 fn encode(key: &SaKey, value: u64) -> [u8; RECORD] {
     let mut record = [0; RECORD];
     record[0] = if key.outbound { 1 } else { 2 };
+    record[1] = u8::from(key.transient);
     record[4..8].copy_from_slice(&key.spi.0.to_be_bytes());
     record[8..16].copy_from_slice(&key.fingerprint);
     record[16..24].copy_from_slice(&value.to_be_bytes());
@@ -190,6 +241,7 @@ fn decode(record: &[u8; RECORD]) -> Option<(SaKey, u64)> {
             outbound,
             spi,
             fingerprint,
+            transient: record[1] != 0,
         },
         value,
     ))
@@ -205,21 +257,39 @@ fn check(record: &[u8; RECORD]) -> [u8; 8] {
 mod tests {
     use std::path::PathBuf;
 
+    use hawser_aead::Suite;
+    use hawser_api::{Selectors, TunnelId};
+
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("hawser-checkpoint-{name}-{}", std::process::id()))
     }
 
+    fn sa(byte: u8, transient: bool) -> OutboundSa {
+        OutboundSa {
+            tunnel: TunnelId(0),
+            spi: Spi(0x1000),
+            suite: Suite::Aes128Gcm16,
+            key: Secret::new(vec![byte; 20]),
+            esn: false,
+            selectors: Selectors::default(),
+            transient,
+        }
+    }
+
     fn key(byte: u8) -> SaKey {
-        SaKey::outbound(Spi(0x1000), &Secret::new(vec![byte; 20]))
+        SaKey::outbound(&sa(byte, false))
     }
 
     #[test]
     fn survives_reopening_and_tells_keys_apart() {
         let path = scratch("reopen");
         let _ = std::fs::remove_file(&path);
-        let inbound = SaKey::inbound(Spi(0x1000), &Secret::new(vec![1; 20]));
+        let inbound = SaKey {
+            outbound: false,
+            ..key(1)
+        };
         {
             let mut checkpoint = Checkpoint::open(&path).unwrap();
             checkpoint.put(key(1), 100).unwrap();
@@ -257,6 +327,37 @@ mod tests {
         std::fs::write(&path, b"something else").unwrap();
         assert!(Checkpoint::open(&path).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"something else");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn records_of_transient_sas_are_used_again_and_those_of_manual_keys_are_not() {
+        let path = scratch("transient");
+        let _ = std::fs::remove_file(&path);
+        let mut checkpoint = Checkpoint::open(&path).unwrap();
+        checkpoint.put(key(1), 100).unwrap();
+        let transient = |n: u32| {
+            let mut sa = sa(7, true);
+            sa.spi = Spi(0x2000 + n);
+            SaKey::outbound(&sa)
+        };
+        // Rekeyed again and again: one exists at a time.
+        for n in 0..10_000 {
+            checkpoint.put(transient(n), u64::from(n)).unwrap();
+            checkpoint.forget_transient(|| HashSet::from([transient(n)]));
+        }
+        let records = (std::fs::metadata(&path).unwrap().len() as usize - MAGIC.len()) / RECORD;
+        assert!(records <= 2 * SWEEP, "{records} records");
+        assert_eq!(checkpoint.get(&transient(9_999)), Some(9_999));
+        assert_eq!(checkpoint.get(&key(1)), Some(100));
+        // What an earlier process wrote is not forgotten: control may put it again.
+        let mut checkpoint = Checkpoint::open(&path).unwrap();
+        for n in 20_000..21_000 {
+            checkpoint.put(transient(n), 1).unwrap();
+            checkpoint.forget_transient(HashSet::new);
+        }
+        assert_eq!(checkpoint.get(&transient(9_999)), Some(9_999));
+        assert_eq!(checkpoint.get(&key(1)), Some(100));
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -33,7 +33,8 @@ pub trait Kernel {
 
 /// The workers' side.
 pub trait Workers {
-    /// Has them use these tables from their next batches on.
+    /// Has them use these tables from their next batches on, and returns when they do: what a
+    /// peer is told afterwards, it may rely on.
     fn switch(&self, tables: Arc<Tables>);
 
     /// Writes the highest sequence numbers of the model's inbound SAs down, those included that a

@@ -2,12 +2,13 @@
 //! sequence numbers, the tops of the replay windows.
 
 use std::{
+    convert::Infallible,
     io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use hawser_api::{Event, Refusal, Setup, SetupReport, Spi, TunnelId, Update};
 use hawser_ebpf::{Action, Entries, SteeringError};
 
@@ -181,6 +182,12 @@ impl Running {
     /// Writes down how far the replay windows are.
     pub fn write_tops(&mut self) {
         self.workers.write_tops(&self.model, &mut self.checkpoint);
+        self.checkpoint.forget_transient(|| {
+            let outbound = self.model.outbound().map(|sa| sa.checkpoint);
+            outbound
+                .chain(self.model.inbound().map(|sa| sa.checkpoint))
+                .collect()
+        });
     }
 }
 
@@ -208,8 +215,15 @@ fn extend_leases(model: &Model, checkpoint: &mut Checkpoint) -> Vec<(TunnelId, S
 
 impl Workers for Vec<WorkerHandle> {
     fn switch(&self, tables: Arc<Tables>) {
+        let (reached, all) = bounded::<Infallible>(0);
         for worker in self {
             worker.send(Command::Tables(Arc::clone(&tables)));
+            worker.send(Command::Reached(reached.clone()));
+        }
+        drop(reached);
+        // Nothing is ever sent: the channel closes when the last worker has dropped its end.
+        if all.recv_timeout(ANSWER) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a worker has not taken up new tables within {ANSWER:?}");
         }
     }
 

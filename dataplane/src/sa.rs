@@ -59,7 +59,7 @@ impl OutboundSa {
             )?,
             esn: config.esn,
             selectors: selectors(&config.selectors),
-            checkpoint: SaKey::outbound(config.spi, &config.key),
+            checkpoint: SaKey::outbound(config),
         })
     }
 
@@ -69,7 +69,7 @@ impl OutboundSa {
         self.tunnel == config.tunnel
             && self.key.suite() == config.suite
             && self.esn == config.esn
-            && self.checkpoint == SaKey::outbound(config.spi, &config.key)
+            && self.checkpoint == SaKey::outbound(config)
             && self.selectors == selectors(&config.selectors)
     }
 }
@@ -117,7 +117,7 @@ impl InboundSa {
             replay_window: config.replay_window,
             selectors: selectors(&config.selectors),
             seen,
-            checkpoint: SaKey::inbound(config.spi, &config.key),
+            checkpoint: SaKey::inbound(config),
         })
     }
 
@@ -128,7 +128,7 @@ impl InboundSa {
             && self.suite() == config.suite
             && self.esn == config.esn
             && self.replay_window == config.replay_window
-            && self.checkpoint == SaKey::inbound(config.spi, &config.key)
+            && self.checkpoint == SaKey::inbound(config)
             && self.selectors == selectors(&config.selectors)
     }
 

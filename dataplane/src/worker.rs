@@ -6,6 +6,7 @@
 //! whether to spin or to sleep.
 
 use std::{
+    convert::Infallible,
     os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -43,6 +44,8 @@ const PATIENCE: Duration = Duration::from_millis(2);
 pub enum Command {
     /// Use these tables from the next batch on.
     Tables(Arc<Tables>),
+    /// All commands before this one have been carried out: drop the sender, that is the answer.
+    Reached(Sender<Infallible>),
     /// Send a report.
     Report(Sender<Report>),
     /// Send the highest sequence number of every SA owned: slot, generation, number.
@@ -396,6 +399,7 @@ impl Worker {
         self.adopt(now);
         while let Ok(command) = self.commands.try_recv() {
             match command {
+                Command::Reached(to) => drop(to),
                 Command::Tables(tables) => {
                     self.pipeline.set_tables(tables, stamp, &mut self.out);
                     self.flush(now);

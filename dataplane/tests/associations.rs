@@ -38,6 +38,7 @@ fn selectors_are_enforced_both_ways() {
             local: vec![only],
             remote: vec![any],
         },
+        transient: false,
     };
     let plain = udp(0, false, (1, 2), b"x");
     let encrypted = a.send(std::slice::from_ref(&plain));
@@ -56,6 +57,7 @@ fn selectors_are_enforced_both_ways() {
             local: vec![any],
             remote: vec![only],
         },
+        transient: false,
     };
     b.apply(vec![Update::PutInboundSa(inbound)]).unwrap();
     assert_eq!(b.receive(&encrypted).len(), 0);
@@ -90,6 +92,7 @@ fn a_refused_transaction_changes_nothing() {
         esn: false,
         replay_window: 64,
         selectors: Selectors::default(),
+        transient: false,
     };
     let short_key = InboundSa {
         spi: Spi(0x9999),
@@ -157,6 +160,28 @@ fn taking_over_keeps_what_is_the_same() {
         64,
         "sequence numbers go on"
     );
+}
+
+#[test]
+fn sas_whose_keys_control_does_not_know_are_kept() {
+    let (mut a, mut b) = pair(&Plan {
+        tunnels: 2,
+        ..Plan::default()
+    });
+    let flows: Vec<_> = (0..64).map(|n| udp(0, false, (n, 2), b"x")).collect();
+    assert_eq!(b.receive(&a.send(&flows)).len(), 64);
+    for gateway in [&mut a, &mut b] {
+        let mut updates = vec![Update::ReplaceAll, Update::KeepSas(TunnelId(0))];
+        let is_sa = |u: &Update| matches!(u, Update::PutOutboundSa(_) | Update::PutInboundSa(_));
+        updates.extend(gateway.updates().into_iter().filter(|u| !is_sa(u)));
+        gateway.apply(updates).unwrap();
+    }
+    // All flows are in the tunnel that still has SAs; the other one's are gone.
+    let encrypted = a.send(&flows);
+    assert_eq!(b.receive(&encrypted).len(), 64);
+    assert_eq!(b.receive(&encrypted).len(), 0, "the replay window is kept");
+    let duplicates = b.counters().all_drops().get(DropReason::ReplayDuplicate);
+    assert_eq!(duplicates, 64);
 }
 
 #[test]

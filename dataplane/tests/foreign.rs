@@ -82,14 +82,14 @@ fn gateway(side: u8, plan: &Plan, number: usize) -> (Gateway, u64) {
         match update {
             Update::PutOutboundSa(mut sa) => {
                 sa.spi = Spi(sa.spi.0 + 1 + number as u32);
-                let key = SaKey::outbound(sa.spi, &sa.key);
+                let key = SaKey::outbound(&sa);
                 gateway.checkpoint.put(key, used).unwrap();
                 updates.push(Update::PutOutboundSa(sa));
             }
             Update::PutInboundSa(mut sa) => {
                 updates.push(Update::RemoveInboundSa(sa.spi));
                 sa.spi = Spi(sa.spi.0 + 1 + number as u32);
-                let key = SaKey::inbound(sa.spi, &sa.key);
+                let key = SaKey::inbound(&sa);
                 gateway.checkpoint.put(key, used).unwrap();
                 updates.push(Update::PutInboundSa(sa));
             }

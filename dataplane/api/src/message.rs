@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{PortId, Spi, Stats, StatsPage, TunnelId, Update};
 
 /// Raised whenever a message changes its meaning or shape.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// What control asks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

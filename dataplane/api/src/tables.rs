@@ -17,6 +17,9 @@ pub enum Update {
     /// buckets. The first update of a control that takes over a running data plane, whose tables
     /// it does not know.
     ReplaceAll,
+    /// Beside [`Update::ReplaceAll`]: the SAs that this tunnel has stay, although control does not
+    /// know their keys. What is put in the same transaction comes on top.
+    KeepSas(TunnelId),
     /// Adds an inside attachment or replaces the one of the same port and VLAN.
     PutAttachment(Attachment),
     /// Removes an inside attachment: its packets are not ours any more.
@@ -196,6 +199,9 @@ pub struct OutboundSa {
     pub esn: bool,
     /// What may be sent.
     pub selectors: Selectors,
+    /// The key was made by a key exchange: once this SA is removed or replaced it never comes
+    /// back, so nothing of it need be remembered.
+    pub transient: bool,
 }
 
 /// An SA for receiving.
@@ -215,6 +221,8 @@ pub struct InboundSa {
     pub replay_window: u32,
     /// What may arrive.
     pub selectors: Selectors,
+    /// As [`OutboundSa::transient`].
+    pub transient: bool,
 }
 
 /// A member of a next-hop group.

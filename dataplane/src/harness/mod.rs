@@ -275,6 +275,7 @@ impl Gateway {
                 key: key(plan.suite, me, n),
                 esn: plan.esn,
                 selectors: Selectors::default(),
+                transient: false,
             }));
             updates.push(Update::PutInboundSa(InboundSa {
                 tunnel: id,
@@ -284,6 +285,7 @@ impl Gateway {
                 esn: plan.esn,
                 replay_window: plan.replay_window,
                 selectors: Selectors::default(),
+                transient: false,
             }));
         }
         let members = (0..plan.tunnels)

@@ -266,7 +266,10 @@ impl Model {
                 self.remove_attachment(port, vlan);
             }
             // The validation has turned these into other steps.
-            Update::PutOutboundSa(_) | Update::PutInboundSa(_) | Update::ReplaceAll => {}
+            Update::PutOutboundSa(_)
+            | Update::PutInboundSa(_)
+            | Update::ReplaceAll
+            | Update::KeepSas(_) => {}
         }
     }
 

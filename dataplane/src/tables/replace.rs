@@ -28,6 +28,7 @@ pub(super) fn expand(model: &Model, updates: Vec<Update>) -> Vec<Update> {
 
 fn removals(model: &Model, wanted: &[Update]) -> Vec<Update> {
     let mut tunnels = HashSet::new();
+    let mut kept = HashSet::new();
     let mut outbound = HashSet::new();
     let mut inbound = HashSet::new();
     let mut groups = HashSet::new();
@@ -38,6 +39,9 @@ fn removals(model: &Model, wanted: &[Update]) -> Vec<Update> {
         match update {
             Update::PutTunnel(tunnel) => {
                 tunnels.insert(tunnel.id);
+            }
+            Update::KeepSas(tunnel) => {
+                kept.insert(*tunnel);
             }
             Update::PutOutboundSa(sa) => {
                 outbound.insert(sa.tunnel);
@@ -84,9 +88,15 @@ fn removals(model: &Model, wanted: &[Update]) -> Vec<Update> {
     }
     let old = model.groups.keys().filter(|id| !groups.contains(id));
     gone.extend(old.map(|&id| Update::RemoveGroup(id)));
-    let old = model.inbound.keys().filter(|spi| !inbound.contains(spi));
-    gone.extend(old.map(|&spi| Update::RemoveInboundSa(spi)));
-    let old = model.outbound.keys().filter(|id| !outbound.contains(id));
+    let old = model
+        .inbound
+        .values()
+        .filter(|sa| !inbound.contains(&sa.spi) && !kept.contains(&sa.tunnel));
+    gone.extend(old.map(|sa| Update::RemoveInboundSa(sa.spi)));
+    let old = model
+        .outbound
+        .keys()
+        .filter(|id| !outbound.contains(id) && !kept.contains(id));
     gone.extend(old.map(|&id| Update::RemoveOutboundSa(id)));
     let old = model.tunnels.keys().filter(|id| !tunnels.contains(id));
     gone.extend(old.map(|&id| Update::RemoveTunnel(id)));

@@ -100,6 +100,7 @@ impl Future<'_> {
                 }
             }
             Update::ReplaceAll
+            | Update::KeepSas(_)
             | Update::RemoveAttachment { .. }
             | Update::RemoveOutboundSa(_)
             | Update::RemoveGroup(_)
@@ -204,7 +205,7 @@ impl Future<'_> {
             return Ok(Step::Nothing);
         }
         // What the file says may have been used up to and including that number.
-        let key = SaKey::outbound(config.spi, &config.key);
+        let key = SaKey::outbound(config);
         let first = checkpoint
             .get(&key)
             .map_or(1, |used| used.saturating_add(1));
@@ -242,9 +243,7 @@ impl Future<'_> {
             return Ok(Step::Nothing);
         }
         let owner = self.owner(config.tunnel);
-        let seen = checkpoint
-            .get(&SaKey::inbound(config.spi, &config.key))
-            .unwrap_or(0);
+        let seen = checkpoint.get(&SaKey::inbound(config)).unwrap_or(0);
         match sa::InboundSa::new(config, seen) {
             Ok(sa) => Ok(Step::Inbound(Box::new(sa), owner)),
             Err(error) => bad_key(config.tunnel, config.spi, &error),
