@@ -17,11 +17,13 @@ use hawser_api::{
 pub use hindrance::Hindrance;
 use ipnet::IpNet;
 pub use ports::{Port, Ports};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
     config::{self, Config, MAIN_TABLE, Via},
     ids::{Ids, group_name},
+    ike::Kept,
     netlink::{Mirror, Path, Reach},
 };
 
@@ -39,6 +41,8 @@ pub struct Desired {
     pub tunnels: BTreeMap<TunnelId, Tunnel>,
     /// SAs.
     pub sas: Arc<SaSet>,
+    /// Tunnels whose SAs of an earlier control stay.
+    pub kept: BTreeSet<TunnelId>,
     /// Members by group.
     pub groups: BTreeMap<GroupId, Vec<Member>>,
     /// Routes by table; shared with the tables before where nothing changed.
@@ -76,6 +80,7 @@ impl SaSet {
                     key: manual.outbound.key.clone(),
                     esn: manual.esn,
                     selectors: Selectors::default(),
+                    transient: false,
                 },
             );
             set.inbound.insert(
@@ -88,6 +93,7 @@ impl SaSet {
                     esn: manual.esn,
                     replay_window: manual.replay_window,
                     selectors: Selectors::default(),
+                    transient: false,
                 },
             );
         }
@@ -96,7 +102,7 @@ impl SaSet {
 }
 
 /// Where a tunnel's peer is, as a key exchange found out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerPath {
     /// Our outside address.
     pub local: IpAddr,
@@ -126,6 +132,8 @@ pub struct Inputs<'a> {
     pub ids: &'a Ids,
     /// SAs.
     pub sas: &'a Arc<SaSet>,
+    /// SAs of the control before us.
+    pub kept: &'a Kept,
     /// Where the peers of key exchanges are.
     pub peers: &'a BTreeMap<TunnelId, PeerPath>,
     /// Ports of the running data plane.
@@ -167,6 +175,7 @@ impl Inputs<'_> {
             neighbours: self.neighbours(&tunnels),
             port_addresses: self.port_addresses(),
             sas: self.installable(&tunnels),
+            kept: self.kept.tunnels(),
             tunnels,
             routes,
         };
@@ -249,7 +258,8 @@ impl Inputs<'_> {
             Some(link) if !link.up => Some(Hindrance::LinkDown(port.name.clone())),
             Some(_) => self.unresolved(port, next_hop),
         });
-        if hindrance.is_none() && !self.sas.outbound.contains_key(&id) {
+        let sends = self.sas.outbound.contains_key(&id) || self.kept.sends(id);
+        if hindrance.is_none() && !sends {
             hindrance = Some(match tunnel.ike() {
                 Some(_) => Hindrance::NoExchange,
                 None => Hindrance::NoSa,

@@ -111,6 +111,7 @@ pub fn diff(old: &Desired, new: &Desired) -> Vec<Update> {
 #[must_use]
 pub fn install(new: &Desired) -> Vec<Update> {
     let mut updates = vec![Update::ReplaceAll];
+    updates.extend(new.kept.iter().map(|id| Update::KeepSas(*id)));
     updates.extend(diff(&Desired::default(), new));
     updates
 }
@@ -175,6 +176,8 @@ mod tests {
                     *tables = Desired::default();
                     sas = SaSet::default();
                 }
+                // What is kept is nothing that control knows of.
+                Update::KeepSas(_) => {}
                 Update::PutAttachment(a) => {
                     tables.attachments.insert((a.port, a.vlan), a.table);
                 }
@@ -249,6 +252,8 @@ mod tests {
 
     /// Without what means the same as nothing.
     fn normal(mut tables: Desired) -> Desired {
+        // No table of the data plane.
+        tables.kept.clear();
         tables.routes.retain(|_, routes| !routes.is_empty());
         tables
             .port_addresses
@@ -336,6 +341,7 @@ mod tests {
                     let net = |n: u8| IpNet::new(address(n * 8), 29).unwrap();
                     Desired {
                         sas: Arc::new(sas),
+                        kept: [TunnelId(0)].into(),
                         groups: groups
                             .iter()
                             .map(|(id, m)| (GroupId(*id), members(m)))
@@ -377,6 +383,7 @@ mod tests {
             key: key(seed),
             esn: false,
             selectors: Selectors::default(),
+            transient: false,
         }
     }
 
@@ -389,6 +396,7 @@ mod tests {
             esn: false,
             replay_window: 1024,
             selectors: Selectors::default(),
+            transient: false,
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// Tunnels, in the order of the configuration.
     pub tunnels: Vec<TunnelStatus>,
+    /// Key exchanges; none when all tunnels have manual keys.
+    pub ike: Option<ExchangeStatus>,
     /// All tunnels together.
     pub total: Traffic,
     /// Drops of tunnels and workers together, by reason.
@@ -232,6 +234,83 @@ pub struct TunnelStatus {
     pub drops: BTreeMap<String, u64>,
     /// What should be known about it.
     pub warning: Option<String>,
+    /// The key exchange; none with manual keys.
+    pub ike: Option<IkeStatus>,
+}
+
+/// A tunnel's key exchange, in AWS's words. Times in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IkeStatus {
+    /// The IKE SA: `Established`, `Rekeying`, `Negotiating` or `Down`.
+    pub phase1: String,
+    /// Its child SAs, the same words.
+    pub phase2: String,
+    /// Algorithms of the IKE SA.
+    pub suite: Option<String>,
+    /// Who the peer has proved to be.
+    pub peer: Option<String>,
+    /// Where a NAT was found: `unknown`, `none`, `local`, `remote`, `both`, or `forced`.
+    pub nat: String,
+    /// ESP goes in UDP.
+    pub encapsulated: bool,
+    /// Our address and port.
+    pub local: Option<String>,
+    /// The peer's.
+    pub remote: Option<String>,
+    /// SPIs of the IKE SA, the initiator's first, 16 hexadecimal digits each.
+    pub spis: Option<(String, String)>,
+    /// We began.
+    pub initiator: Option<bool>,
+    /// Age of the IKE SA.
+    pub established: Option<u64>,
+    /// Until the IKE SA is replaced by a new one.
+    pub rekey_in: Option<u64>,
+    /// Until the IKE SA ends if it could not be replaced.
+    pub expires_in: Option<u64>,
+    /// The child SAs.
+    pub children: Vec<ChildSaStatus>,
+    /// What went wrong last, and what to do about it.
+    pub last_error: Option<String>,
+    /// Who has to do something about it: `configuration`, `peer`, `network` or `we`.
+    pub blame: Option<String>,
+    /// Counts since the tunnel was configured, by name.
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// A child SA pair.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChildSaStatus {
+    /// The SPI that we chose.
+    pub inbound: String,
+    /// The SPI that the peer chose.
+    pub outbound: String,
+    /// We send with it.
+    pub active: bool,
+    /// Cipher and integrity.
+    pub suite: String,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// The group of its own key exchange (PFS).
+    pub pfs: Option<String>,
+    /// Its state in AWS's words.
+    pub state: String,
+    /// Until it is replaced by a new one.
+    pub rekey_in: Option<u64>,
+    /// Until it ends.
+    pub expires_in: Option<u64>,
+}
+
+/// Key exchanges of all tunnels together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExchangeStatus {
+    /// Tunnels with a key exchange.
+    pub tunnels: usize,
+    /// Those whose IKE SA and child SA stand.
+    pub established: usize,
+    /// IKE SAs that peers have begun and not authenticated.
+    pub half_open: usize,
+    /// Counts since the start, by name.
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// An outbound SA.

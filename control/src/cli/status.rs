@@ -74,6 +74,7 @@ fn render(status: &Status, all: bool) -> String {
     text += &workers(&status.workers);
     text += &ports(&status.ports);
     text += &tunnels(status, all);
+    text += &exchanges(status, all);
     text += &security_associations(status, all);
     text += &drops(status);
     text
@@ -255,6 +256,49 @@ fn tunnels(status: &Status, all: bool) -> String {
     for tunnel in shown {
         for said in tunnel.reason.iter().chain(&tunnel.warning) {
             text += &format!("  {}: {said}\n", tunnel.name);
+        }
+    }
+    text
+}
+
+/// Key exchanges: AWS's states, who the peer is, what was negotiated, when it is replaced.
+fn exchanges(status: &Status, all: bool) -> String {
+    let Some(ike) = &status.ike else {
+        return String::new();
+    };
+    let rows = shown(status, all).into_iter().filter_map(|tunnel| {
+        let ike = tunnel.ike.as_ref()?;
+        let soonest = |child: Option<u64>| child.map_or("-".into(), duration);
+        let text = |of: &Option<String>| of.clone().unwrap_or_else(|| "-".into());
+        let active = ike.children.iter().find(|c| c.active);
+        Some(vec![
+            tunnel.name.clone(),
+            ike.phase1.clone(),
+            ike.phase2.clone(),
+            text(&ike.peer),
+            text(&ike.suite),
+            active.map_or("-".into(), |c| c.suite.clone()),
+            ike.nat.clone(),
+            soonest(ike.rekey_in),
+            soonest(active.and_then(|c| c.rekey_in)),
+            ike.counts.get("child_rekeys").unwrap_or(&0).to_string(),
+        ])
+    });
+    let head = [
+        "IKE", "phase 1", "phase 2", "peer", "suite", "ESP", "NAT", "rekey in", "ESP in", "rekeys",
+    ];
+    let mut text = format!("\n{}", table(&head, rows, &[0, 1, 2, 3, 4, 5, 6]));
+    text += &format!(
+        "  {}/{} established, {} half-open\n",
+        ike.established, ike.tunnels, ike.half_open
+    );
+    for tunnel in shown(status, all) {
+        let error = tunnel.ike.as_ref().and_then(|i| i.last_error.as_ref());
+        // A tunnel that is not up has said it as its reason.
+        if let Some(error) = error
+            && tunnel.reason.as_ref() != Some(error)
+        {
+            text += &format!("  {}: last error: {error}\n", tunnel.name);
         }
     }
     text

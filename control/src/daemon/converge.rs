@@ -1,6 +1,6 @@
 //! From what should be to what is: paths, tables, one transaction, neighbours.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashSet, net::IpAddr, time::Duration};
 
 use hawser_api::PortId;
 use tokio::time::Instant;
@@ -31,23 +31,28 @@ impl Daemon {
 
     /// Looks up how packets to each peer leave.
     pub(super) async fn look_up_paths(&mut self) {
-        let mut paths = HashMap::new();
-        for tunnel in &self.config.tunnels {
-            let found = self
-                .ids
-                .tunnel(&tunnel.name)
-                .and_then(|id| self.peers.get(&id));
-            let peer = PeerPath::of(tunnel, found);
-            let key = (peer.remote, peer.local);
-            let known = tunnel.interface.is_some() || paths.contains_key(&key);
-            if known || peer.remote.is_unspecified() {
-                continue;
-            }
-            if let Some(path) = self.kernel.path_to(key.0, key.1).await {
-                paths.insert(key, path);
+        self.paths.clear();
+        self.look_up_new_paths().await;
+    }
+
+    /// The same for peers that are new, or are elsewhere than before.
+    pub(super) async fn look_up_new_paths(&mut self) {
+        let mut wanted = HashSet::new();
+        for tunnel in self.config.tunnels.iter().filter(|t| t.interface.is_none()) {
+            let id = self.ids.tunnel(&tunnel.name);
+            let peer = PeerPath::of(tunnel, id.and_then(|id| self.peers.get(&id)));
+            if !peer.remote.is_unspecified() {
+                wanted.insert((peer.remote, peer.local));
             }
         }
-        self.paths = paths;
+        self.paths.retain(|key, _| wanted.contains(key));
+        for key in wanted {
+            if !self.paths.contains_key(&key)
+                && let Some(path) = self.kernel.path_to(key.0, key.1).await
+            {
+                self.paths.insert(key, path);
+            }
+        }
     }
 
     /// Brings the data plane's tables to what they should be.
@@ -150,6 +155,7 @@ impl Daemon {
             ids: &self.ids,
             sas: &self.sas,
             peers: &self.peers,
+            kept: &self.kept,
             ports: &self.dataplane.as_ref()?.ports,
             mirror: self.kernel.mirror(),
             paths: &self.paths,

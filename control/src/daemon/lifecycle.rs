@@ -31,8 +31,11 @@ impl Daemon {
         }
         if self.dataplane.is_some() {
             self.adopt_neighbours();
+            self.find_kept().await;
             self.dataplane_runs().await;
         }
+        // Only now: what peers are promised must have somewhere to go.
+        self.configure_exchange().await;
         self.publish();
         Ok(())
     }
@@ -198,6 +201,8 @@ impl Daemon {
 
     fn forget_dataplane(&mut self, why: String) {
         self.installed = None;
+        // SAs that only it knew are lost with it.
+        self.kept.clear();
         self.history.clear();
         self.restarts += 1;
         self.last_restart = Some(why);
@@ -284,6 +289,9 @@ impl Daemon {
 
     /// Ends, with or without the data plane.
     pub(super) async fn stop(&mut self, keep_dataplane: bool) {
+        if !keep_dataplane {
+            self.say_good_bye().await;
+        }
         let Some(dataplane) = self.dataplane.take() else {
             return;
         };

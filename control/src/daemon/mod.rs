@@ -8,6 +8,7 @@
 //! What it is not: a part of the packet path. Killing it at any moment costs no packet.
 
 mod converge;
+mod exchange;
 mod lifecycle;
 mod reload;
 mod report;
@@ -15,7 +16,7 @@ mod report;
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -35,8 +36,9 @@ use crate::{
     dataplane_link::LinkError,
     desired::{Desired, Hindrance, PeerPath, SaSet},
     ids::Ids,
+    ike::{Datagram, Exchange, Kept},
     netlink::{Changes, Kernel, KernelError, Path as KernelPath},
-    setup,
+    peers, setup,
     status::{History, Status},
     supervisor::{Backoff, Dataplane, Launch, StartError},
 };
@@ -111,6 +113,14 @@ struct Daemon {
     sas: Arc<SaSet>,
     /// Where the peers of key exchanges are.
     peers: BTreeMap<TunnelId, PeerPath>,
+    /// They changed since they were written down.
+    peers_unsaved: bool,
+    /// Key exchanges.
+    ike: Exchange,
+    /// Where in the configuration the tunnels with a key exchange are.
+    ike_tunnels: BTreeMap<TunnelId, usize>,
+    /// SAs of the control before us.
+    kept: Kept,
     kernel: Kernel,
     /// Routes to the peers, by remote and local address.
     paths: HashMap<(IpAddr, IpAddr), KernelPath>,
@@ -158,6 +168,8 @@ enum Area {
     Tables,
     /// The TUN device.
     Tun,
+    /// The key exchange.
+    Exchange,
 }
 
 /// What the next turn of the loop is about.
@@ -167,6 +179,8 @@ enum Happened {
     Asked(Command),
     Stop,
     Reload,
+    Datagrams(Vec<Datagram>),
+    ExchangeDue,
     Converge,
     Start,
     Stats,
@@ -224,7 +238,11 @@ impl Daemon {
         Self {
             options,
             sas,
-            peers: BTreeMap::new(),
+            peers: peers::load(&peers_path(&config)),
+            peers_unsaved: false,
+            ike: Exchange::new(&config),
+            ike_tunnels: BTreeMap::new(),
+            kept: Kept::default(),
             ids,
             config,
             kernel,
@@ -274,10 +292,19 @@ impl Daemon {
                     () = due(self.converge_at) => Happened::Converge,
                     () = sleep_until(stats_at) => Happened::Stats,
                     () = sleep_until(housekeeping_at) => Happened::Housekeeping,
+                    // Last, so that a flood of messages delays nothing else.
+                    () = due(self.ike.due_at()) => Happened::ExchangeDue,
+                    datagrams = self.ike.receive() => Happened::Datagrams(datagrams),
                 }
             };
             // Status of thousands of tunnels is not made for every packet of netlink.
-            let visible = !matches!(happened, Happened::Kernel(_) | Happened::Dataplane(Ok(_)));
+            let visible = !matches!(
+                happened,
+                Happened::Kernel(_)
+                    | Happened::Dataplane(Ok(_))
+                    | Happened::Datagrams(_)
+                    | Happened::ExchangeDue
+            );
             match happened {
                 Happened::Stop => {
                     self.stop(self.options.keep_dataplane).await;
@@ -310,15 +337,19 @@ impl Daemon {
                     let answer = self.reload(false).await;
                     reload::log(&answer);
                 }
+                Happened::Datagrams(datagrams) => self.datagrams(&datagrams).await,
+                Happened::ExchangeDue => self.exchange_due().await,
                 Happened::Converge => self.converge().await,
                 Happened::Start => self.start_dataplane().await,
                 Happened::Stats => {
                     self.read_stats().await;
+                    self.count_for_exchange().await;
                     let many = self.config.tunnels.len() > MANY_TUNNELS;
                     stats_at = Instant::now() + if many { STATS_EVERY_MANY } else { STATS_EVERY };
                 }
                 Happened::Housekeeping => {
                     self.look_after_neighbours().await;
+                    self.look_after_exchange().await;
                     if self.tun_pending {
                         self.set_up_tun().await;
                     }
@@ -375,6 +406,10 @@ impl Daemon {
             } => {
                 self.neighbour_needed(port, vlan, address).await;
             }
+            Event::SequenceSoftLimit { tunnel, spi } if self.ike_tunnels.contains_key(&tunnel) => {
+                self.ike.sequence_limit(tunnel, spi);
+                self.exchange().await;
+            }
             Event::SequenceSoftLimit { tunnel, spi } => {
                 let name = self.tunnel_name(tunnel);
                 let text = format!(
@@ -386,12 +421,18 @@ impl Daemon {
             }
             Event::UnknownSpi { spi, source } => {
                 tracing::info!(%spi, %source, "packets with an SPI that no SA has");
+                self.unknown_spi(spi, source).await;
             }
             Event::PeerMoved {
                 tunnel,
                 address,
                 port,
             } => {
+                if self.ike_tunnels.contains_key(&tunnel) {
+                    self.ike.peer_moved(tunnel, SocketAddr::new(address, port));
+                    self.exchange().await;
+                    return;
+                }
                 // With manual keys the peer's address is what the configuration says.
                 let name = self.tunnel_name(tunnel);
                 tracing::warn!(tunnel = name, %address, port, "the peer sends from elsewhere");
@@ -459,6 +500,10 @@ async fn due(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+fn peers_path(config: &Config) -> PathBuf {
+    config.gateway.run_dir.join("peers.json")
 }
 
 fn ids_path(config: &Config) -> PathBuf {

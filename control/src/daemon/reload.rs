@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use hawser_api::NextHop;
+use hawser_api::{NextHop, TunnelId};
 use ipnet::IpNet;
 
 use super::Daemon;
@@ -13,6 +13,7 @@ use crate::{
     config::{self, Config, Diagnostic, Diagnostics, Severity},
     control_socket::{Answer, Reloaded},
     desired::{Desired, SaSet},
+    ike::keep,
     netlink::Changes,
     setup,
 };
@@ -106,7 +107,10 @@ impl Daemon {
         };
         self.ids = old.ids.assigned(&self.config);
         self.save_ids();
-        let sas = SaSet::configured(&self.config, &self.ids);
+        let going_on = self.going_on(&old);
+        self.peers.retain(|id, _| going_on.contains(id));
+        let mut sas = SaSet::configured(&self.config, &self.ids);
+        keep(&self.sas, &going_on, &mut sas);
         if sas != *self.sas {
             self.sas = Arc::new(sas);
         }
@@ -123,11 +127,29 @@ impl Daemon {
             self.start_dataplane().await;
         }
         self.set_up_tun().await;
+        self.configure_exchange().await;
         self.reloads += 1;
         let mut reloaded = changes(&old, &self.config, self.installed.as_ref());
         reloaded.dataplane_restarted = restarted;
         reloaded.warnings = warnings;
         Answer::Reloaded(reloaded)
+    }
+
+    /// Tunnels with a key exchange before and now, between the same ends: their SAs stay for as
+    /// long as the key exchange does not say otherwise.
+    fn going_on(&self, old: &Before) -> BTreeSet<TunnelId> {
+        let ends = |config: &Config| -> BTreeMap<String, _> {
+            let tunnels = config.tunnels.iter().filter(|t| t.ike().is_some());
+            tunnels
+                .map(|t| (t.name.clone(), (t.local.value, t.remote.value)))
+                .collect()
+        };
+        let before = ends(&old.config);
+        let same = ends(&self.config)
+            .into_iter()
+            .filter(|(name, ends)| before.get(name) == Some(ends));
+        same.filter_map(|(name, _)| self.ids.tunnel(&name))
+            .collect()
     }
 
     /// Installs the new tables; on a refusal everything is as before.

@@ -10,10 +10,11 @@ use hawser_api::{Drops, OutboundSaStats, PortMode, Role, TunnelId};
 use super::{Area, Daemon};
 use crate::{
     config,
+    desired::Hindrance,
     netlink::Mirror,
     status::{
-        DataplaneStatus, GatewayStatus, InboundStatus, OutboundStatus, PortStatus, Span, Status,
-        TimeShares, Traffic, TunnelStatus, WorkerStatus, drops_by_name, spi_text,
+        DataplaneStatus, GatewayStatus, IkeStatus, InboundStatus, OutboundStatus, PortStatus, Span,
+        Status, TimeShares, Traffic, TunnelStatus, WorkerStatus, drops_by_name, spi_text,
     },
 };
 
@@ -39,11 +40,12 @@ impl Daemon {
             .iter()
             .flat_map(|d| d.sas.inbound.values().map(|sa| sa.tunnel))
             .collect();
+        let exchanges = self.ike.tunnels();
         let tunnels: Vec<TunnelStatus> = self
             .config
             .tunnels
             .iter()
-            .filter_map(|t| self.tunnel_status(t, span, &receiving))
+            .filter_map(|t| self.tunnel_status(t, span, &receiving, &exchanges))
             .collect();
         let workers = span.map_or_else(Vec::new, workers);
         let mut total = Traffic::default();
@@ -65,6 +67,7 @@ impl Daemon {
             workers,
             ports: self.port_status(span),
             tunnels,
+            ike: (!exchanges.is_empty()).then(|| self.ike.totals(&exchanges)),
             total,
             drops: drops_by_name(&all_drops),
             routes: self.route_counts(),
@@ -192,6 +195,7 @@ impl Daemon {
         tunnel: &config::Tunnel,
         span: Option<Span<'_>>,
         receiving: &HashSet<TunnelId>,
+        exchanges: &BTreeMap<TunnelId, IkeStatus>,
     ) -> Option<TunnelStatus> {
         let id = self.ids.tunnel(&tunnel.name)?;
         let installed = self.installed.as_ref();
@@ -202,7 +206,17 @@ impl Daemon {
             _ if placed.is_none() || self.dataplane.is_none() => {
                 ("down", Some("the data plane does not have it".to_owned()))
             }
+            Some(Hindrance::NoExchange) => {
+                let exchange = exchanges.get(&id);
+                let error = exchange.and_then(|e| e.last_error.clone());
+                let why = error.unwrap_or_else(|| Hindrance::NoExchange.to_string());
+                (Hindrance::NoExchange.word(), Some(why))
+            }
             Some(hindrance) => (hindrance.word(), Some(hindrance.to_string())),
+            None if self.kept.sends(id) => (
+                "up",
+                Some("with the SAs of the control before this one".into()),
+            ),
             None if sa.is_none() || !receiving.contains(&id) => {
                 ("no SA", Some("no keys are installed".into()))
             }
@@ -242,6 +256,7 @@ impl Daemon {
             }),
             drops: stats.map_or_else(BTreeMap::new, |s| drops_by_name(&s.drops)),
             warning: self.tunnel_warnings.get(&id).cloned(),
+            ike: exchanges.get(&id).cloned(),
         })
     }
 

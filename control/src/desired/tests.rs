@@ -16,6 +16,7 @@ struct Site {
     mirror: Mirror,
     paths: HashMap<(IpAddr, IpAddr), Path>,
     peers: BTreeMap<TunnelId, PeerPath>,
+    kept: Kept,
     wanted: BTreeMap<(String, Option<u16>, IpAddr), Instant>,
 }
 
@@ -161,6 +162,7 @@ impl Site {
                 .map(|(remote, path)| ((at(remote), local), path))
                 .into(),
             peers: BTreeMap::new(),
+            kept: Kept::default(),
             wanted: BTreeMap::new(),
         };
         site.neighbour(2, "192.0.2.254", Reach::Good);
@@ -185,6 +187,7 @@ impl Site {
             ids: &self.ids,
             sas: &self.sas,
             peers: &self.peers,
+            kept: &self.kept,
             ports: &self.ports,
             mirror: &self.mirror,
             paths: &self.paths,

@@ -6,6 +6,8 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use super::dn::{DistinguishedName, DnError};
+
 /// Who somebody is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -15,15 +17,18 @@ pub enum Identity {
     Fqdn(String),
     /// ID_RFC822_ADDR.
     Email(String),
-    /// ID_DER_ASN1_DN, as text: `C=DE, O=Example, CN=gateway`.
-    Dn(String),
+    /// ID_DER_ASN1_DN: `C=DE, O=Example, CN=gateway`.
+    Dn(DistinguishedName),
     /// ID_KEY_ID.
     KeyId(Vec<u8>),
 }
 
 /// Why a text is no identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
+    /// Not a distinguished name.
+    #[error(transparent)]
+    Dn(#[from] DnError),
     /// Nothing is there.
     #[error("it is empty")]
     Empty,
@@ -67,7 +72,7 @@ impl FromStr for Identity {
                 Err(_) => Self::Fqdn(one_word(rest)?),
             },
             "email" => Self::Email(one_word(rest)?),
-            "dn" => Self::Dn(rest.to_owned()),
+            "dn" => Self::Dn(rest.parse()?),
             "keyid" => Self::KeyId(key_id(rest)?),
             _ => Self::Fqdn(one_word(rest)?),
         })
@@ -97,7 +102,8 @@ impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
-            Self::Fqdn(name) | Self::Email(name) | Self::Dn(name) => f.write_str(name),
+            Self::Fqdn(name) | Self::Email(name) => f.write_str(name),
+            Self::Dn(name) => name.fmt(f),
             Self::KeyId(octets) => {
                 f.write_str("keyid:")?;
                 match std::str::from_utf8(octets) {
@@ -130,7 +136,7 @@ mod tests {
             ("gw.example.net", Identity::Fqdn("gw.example.net".into())),
             ("fqdn:203.0.113.10", Identity::Fqdn("203.0.113.10".into())),
             ("ops@example.net", Identity::Email("ops@example.net".into())),
-            ("C=DE, CN=gw", Identity::Dn("C=DE, CN=gw".into())),
+            ("C=DE, CN=gw", Identity::Dn("C=DE, CN=gw".parse().unwrap())),
             ("keyid:aws", Identity::KeyId(b"aws".to_vec())),
             ("keyid:0x00ff", Identity::KeyId(vec![0, 255])),
         ];

@@ -4,9 +4,11 @@
 //! purpose, because ours is the other side: we start (AWS's `startup_action` is `add`, so it waits
 //! for us), and we rekey earlier than AWS would, so that rekeys do not collide.
 
+mod dn;
 mod identity;
 mod proposal;
 
+pub use dn::{DistinguishedName, DnError};
 use hawser_api::Secret;
 pub use identity::{Identity, IdentityError};
 use ipnet::IpNet;
