@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use hawser_aead::Suite;
 
 use crate::topology::{
@@ -88,6 +89,85 @@ pub struct PairSpec {
     pub a: GatewaySpec,
     /// Gateway B.
     pub b: GatewaySpec,
+    /// Where the keys of all tunnels come from.
+    pub keys: KeySource,
+}
+
+/// Where keys come from.
+#[derive(Clone, Debug, Default)]
+pub enum KeySource {
+    /// Drawn by the lab and written into both key files.
+    #[default]
+    Manual,
+    /// From IKEv2 between the two gateways, with a pre-shared key that the lab draws.
+    Ike(IkeSpec),
+}
+
+/// [`KeySource`] by a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeysBy {
+    /// Key files.
+    Manual,
+    /// IKEv2.
+    Ike,
+}
+
+impl KeysBy {
+    /// With the defaults of the lab.
+    #[must_use]
+    pub fn source(self) -> KeySource {
+        match self {
+            Self::Manual => KeySource::Manual,
+            Self::Ike => KeySource::Ike(IkeSpec::default()),
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Manual => "manual keys",
+            Self::Ike => "keys by IKEv2",
+        }
+    }
+}
+
+/// What `[connection.ike]` says.
+#[derive(Clone, Debug)]
+pub struct IkeSpec {
+    /// Lines at both ends.
+    pub both: String,
+    /// Lines at gateway A only.
+    pub a: String,
+    /// Lines at gateway B only.
+    pub b: String,
+    /// Propose the tunnels' own suites; otherwise `both` says what is proposed, or nothing does.
+    pub esp: bool,
+    /// Forward secrecy of rekeyed children, as a group's name; none without.
+    pub pfs: Option<&'static str>,
+}
+
+impl Default for IkeSpec {
+    /// Gateway A starts, B waits for it.
+    fn default() -> Self {
+        Self {
+            both: String::new(),
+            a: "startup_action = \"start\"".into(),
+            b: "startup_action = \"add\"".into(),
+            esp: true,
+            pfs: Some("group31"),
+        }
+    }
+}
+
+/// A suite as the key exchange calls it: `aes256-gcm16`, `aes256-cbc/sha2-256`.
+#[must_use]
+pub fn esp_proposal(suite: Suite) -> String {
+    let name = suite.to_string();
+    match name.split_once("-cbc-") {
+        Some((cipher, hash)) => format!("{cipher}-cbc/{hash}"),
+        None => name,
+    }
 }
 
 /// One direction's SPI and key.
@@ -154,25 +234,38 @@ pub fn render(side: Side, spec: &PairSpec, directory: &Path) -> String {
          [dataplane]\ncores = {cores:?}\nidle = \"{idle}\"\n{more}\n\
          [[interface]]\nname = \"{INSIDE_INTERFACE}\"\nrole = \"inside\"\n{inside}\n\
          [[interface]]\nname = \"{OUTSIDE_INTERFACE}\"\nrole = \"outside\"\n\n\
-         [[connection]]\nname = \"lab\"\n",
+         [[connection]]\nname = \"lab\"\n{exchange}",
         letter = side.letter(),
         dir = directory.display(),
         cores = gateway.cores,
         idle = gateway.idle,
         more = lines(&gateway.more),
         inside = lines(&gateway.inside),
+        exchange = exchange(side, &spec.keys),
     );
     for (i, tunnel) in spec.tunnels.iter().enumerate() {
         let index = i as u32;
         let local = outside_address(side, tunnel.outside, index);
         let remote = outside_address(side.other(), tunnel.outside, index);
+        let keys = match &spec.keys {
+            KeySource::Manual => format!(
+                "encapsulation = \"{}\"\nsuite = \"{}\"\nmanual = {{ key_file = \"keys.toml\" }}\n",
+                if tunnel.udp { "udp" } else { "plain" },
+                tunnel.suite
+            ),
+            KeySource::Ike(ike) => {
+                let udp = if tunnel.udp { "udp" } else { "auto" };
+                let suite = esp_proposal(tunnel.suite);
+                let pfs = ike.pfs.map_or(String::new(), |group| format!("/{group}"));
+                let own = format!("ike = {{ esp_proposals = \"{suite}{pfs}\" }}\n");
+                let own = if ike.esp { own } else { String::new() };
+                format!("encapsulation = \"{udp}\"\n{own}")
+            }
+        };
         let _ = write!(
             text,
             "\n[[connection.tunnel]]\nname = \"t{i}\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n\
-             encapsulation = \"{}\"\nsuite = \"{}\"\nesn = {}\nreplay_window = {}\n{}\
-             manual = {{ key_file = \"keys.toml\" }}\n",
-            if tunnel.udp { "udp" } else { "plain" },
-            tunnel.suite,
+             esn = {}\nreplay_window = {}\n{}{keys}",
             tunnel.esn,
             tunnel.replay_window,
             lines(&tunnel.more),
@@ -198,6 +291,35 @@ pub fn render(side: Side, spec: &PairSpec, directory: &Path) -> String {
         lines(&gateway.end),
     );
     text
+}
+
+/// `[connection.ike]`, if there is one.
+fn exchange(side: Side, keys: &KeySource) -> String {
+    let KeySource::Ike(ike) = keys else {
+        return String::new();
+    };
+    let own = match side {
+        Side::A => &ike.a,
+        Side::B => &ike.b,
+    };
+    format!(
+        "\n[connection.ike]\nsecrets = \"secrets.toml\"\n{}{}",
+        lines(&ike.both),
+        lines(own)
+    )
+}
+
+/// The text of a secrets file with one new key for the connection: the same for both ends.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn draw_secret() -> Result<String> {
+    let mut key = [0; 20];
+    getrandom::fill(&mut key).map_err(|e| anyhow::anyhow!("no random numbers: {e}"))?;
+    let digits: String = key.iter().map(|octet| format!("{octet:02x}")).collect();
+    Ok(format!(
+        "[[secret]]\nconnection = \"lab\"\npre_shared_key_hex = \"{digits}\"\n"
+    ))
 }
 
 fn lines(more: &str) -> String {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    config::{self, Directory, PairSpec, TunnelKeys},
+    config::{self, Directory, KeySource, PairSpec, TunnelKeys},
     interrupt,
     netns::{Namespace, Process, unique_prefix},
     shell,
@@ -71,13 +71,33 @@ impl Gateway {
         spec: &PairSpec,
         keys: &[TunnelKeys],
     ) -> Result<Self> {
+        let directory = Self::files(side, spec, keys)?;
+        Self::start_in(topology.gateway(side), side, directory)
+    }
+
+    /// Makes its folder with its files.
+    fn files(side: Side, spec: &PairSpec, keys: &[TunnelKeys]) -> Result<Directory> {
         let directory = Directory::create(&format!("{}-{}", unique_prefix(), side.letter()))?;
+        Self::write_files(&directory, side, spec, keys)?;
+        Ok(directory)
+    }
+
+    /// Writes the files of a gateway into a folder.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_files(
+        directory: &Directory,
+        side: Side,
+        spec: &PairSpec,
+        keys: &[TunnelKeys],
+    ) -> Result<()> {
         fs::create_dir(directory.path().join("state"))?;
         fs::create_dir(directory.path().join("run"))?;
         directory.write("keys.toml", &config::render_keys(side, keys))?;
         let text = config::render(side, spec, directory.path());
         directory.write("hawser.toml", &text)?;
-        Self::start_in(topology.gateway(side), side, directory)
+        Ok(())
     }
 
     /// Starts it with the `hawser.toml` that is in its folder already.
@@ -85,20 +105,28 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::start`].
     pub fn start_in(namespace: &Namespace, side: Side, directory: Directory) -> Result<Self> {
-        let program = programs()?.join("hawser");
         let began = Instant::now();
+        let mut gateway = Self::begin(namespace, side, directory)?;
+        gateway.wait_until_up(START)?;
+        gateway.started_in = began.elapsed();
+        Ok(gateway)
+    }
+
+    /// Starts it and does not wait: with a key exchange it is up when its peer is there.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn begin(namespace: &Namespace, side: Side, directory: Directory) -> Result<Self> {
+        let program = programs()?.join("hawser");
         let process = launch(namespace, &directory, &program)?;
-        let mut gateway = Self {
+        Ok(Self {
             side,
             namespace: namespace.name().into(),
             process,
             directory,
             program,
             started_in: Duration::ZERO,
-        };
-        gateway.wait_until_up(START)?;
-        gateway.started_in = began.elapsed();
-        Ok(gateway)
+        })
     }
 
     /// Starts the control process again, after the one before has ended.
@@ -298,6 +326,15 @@ impl Status {
         self.0["dataplane"]["memory_bytes"].as_u64().unwrap_or(0)
     }
 
+    /// Child SAs that were rekeyed, over all tunnels.
+    #[must_use]
+    pub fn rekeys(&self) -> u64 {
+        let tunnels = self.0["tunnels"].as_array().into_iter().flatten();
+        tunnels
+            .filter_map(|t| t["ike"]["counts"]["child_rekeys"].as_u64())
+            .sum()
+    }
+
     /// The workers.
     #[must_use]
     pub fn workers(&self) -> &[Value] {
@@ -402,9 +439,44 @@ impl Pair {
     /// As [`Gateway::start`].
     pub fn start(topology: &Topology, spec: PairSpec) -> Result<Self> {
         let keys = config::draw_keys(&spec)?;
+        if let KeySource::Ike(_) = &spec.keys {
+            return Self::start_exchange(topology, spec);
+        }
         let a = Gateway::start(topology, Side::A, &spec, &keys)?;
         let b = Gateway::start(topology, Side::B, &spec, &keys)?;
         Ok(Self { a, b, keys, spec })
+    }
+
+    /// Each is up when the other one is.
+    fn start_exchange(topology: &Topology, spec: PairSpec) -> Result<Self> {
+        let began = Instant::now();
+        let mut pair = Self::begin(topology, spec)?;
+        for side in [Side::B, Side::A] {
+            let gateway = pair.gateway(side);
+            gateway.wait_until_up(START)?;
+            gateway.started_in = began.elapsed();
+        }
+        Ok(pair)
+    }
+
+    /// Starts both with a key exchange and does not wait for the tunnels.
+    ///
+    /// # Errors
+    /// When a program cannot be started.
+    pub fn begin(topology: &Topology, spec: PairSpec) -> Result<Self> {
+        let secret = config::draw_secret()?;
+        let begin = |side| {
+            let directory = Gateway::files(side, &spec, &[])?;
+            directory.write("secrets.toml", &secret)?;
+            Gateway::begin(topology.gateway(side), side, directory)
+        };
+        let (b, a) = (begin(Side::B)?, begin(Side::A)?);
+        Ok(Self {
+            a,
+            b,
+            keys: Vec::new(),
+            spec,
+        })
     }
 
     /// One of the two.

@@ -21,5 +21,6 @@ pub mod policer;
 mod programs;
 pub mod scenario;
 pub mod shell;
+pub mod strongswan;
 pub mod topology;
 pub mod traffic;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use hawser_aead::Suite;
 use hawser_lab::{
     compare::{self, CompareOptions, Peer},
-    config::{GatewaySpec, PairSpec, TunnelSpec},
+    config::{GatewaySpec, KeysBy, PairSpec, TunnelSpec},
     demo::{self, DemoOptions, Direction, Placement},
     gateway::Pair,
     interrupt, iperf,
@@ -69,6 +69,9 @@ struct DemoArgs {
     /// ESP suite of all tunnels.
     #[arg(long, default_value = "aes128-gcm16", value_parser = parse_suite)]
     suite: Suite,
+    /// Where the tunnels' keys come from.
+    #[arg(long, default_value = "ike")]
+    keys: KeysBy,
     /// Writes the figures to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -109,6 +112,7 @@ impl DemoArgs {
             flows: self.flows,
             cap: self.cap,
             suite: self.suite,
+            keys: self.keys,
             json: self.json,
             plain: self.plain,
             placement: Placement {
@@ -195,6 +199,9 @@ struct UpArgs {
     /// ESP suite of all tunnels.
     #[arg(long, default_value = "aes128-gcm16", value_parser = parse_suite)]
     suite: Suite,
+    /// Where the tunnels' keys come from.
+    #[arg(long, default_value = "ike")]
+    keys: KeysBy,
 }
 
 fn parse_suite(text: &str) -> Result<Suite, String> {
@@ -300,7 +307,7 @@ fn run_scenarios(names: &[String]) -> Result<()> {
     bail!("{} failed: {}", failed.len(), failed.join(", "))
 }
 
-fn default_pair(tunnels: u16, suite: Suite) -> PairSpec {
+fn default_pair(tunnels: u16, suite: Suite, keys: KeysBy) -> PairSpec {
     let placement = Placement::default();
     let gateway = |cores: &[u16]| GatewaySpec {
         cores: cores.to_vec(),
@@ -316,6 +323,7 @@ fn default_pair(tunnels: u16, suite: Suite) -> PairSpec {
         ],
         a: gateway(&placement.a),
         b: gateway(&placement.b),
+        keys: keys.source(),
     }
 }
 
@@ -331,7 +339,7 @@ fn run_iperf(args: &IperfArgs) -> Result<()> {
         true => None,
         false => Some(Pair::start(
             &topology,
-            default_pair(args.tunnels, Suite::Aes128Gcm16),
+            default_pair(args.tunnels, Suite::Aes128Gcm16, KeysBy::Manual),
         )?),
     };
     let family = if args.v6 { Family::V6 } else { Family::V4 };
@@ -353,7 +361,7 @@ fn run_up(args: &UpArgs) -> Result<()> {
         tunnels: args.tunnels.into(),
         ..TopologyConfig::default()
     })?;
-    let pair = Pair::start(&topology, default_pair(args.tunnels, args.suite))?;
+    let pair = Pair::start(&topology, default_pair(args.tunnels, args.suite, args.keys))?;
     for side in [Side::A, Side::B] {
         let gateway = if side == Side::A { &pair.a } else { &pair.b };
         println!(

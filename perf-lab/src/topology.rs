@@ -12,8 +12,8 @@
 //! over.
 //!
 //! What veth asks for (each found by measurement on Linux 6.18):
-//! - `tx off` at the sites: an XDP program at the far end turns segmentation off there and would
-//!   see partial checksums, with which TCP fails altogether.
+//! - `tx off` at the sites and outside: an XDP program at the far end turns segmentation off there
+//!   and would see partial checksums, with which TCP fails altogether, and so do IKE's messages.
 //! - `gro on` wherever frames are redirected to by XDP: a veth end takes redirected frames only
 //!   while it polls, which it does with GRO or an XDP program. GRO must be switched on when the
 //!   interface is up: earlier the kernel does not tell the peer that it may redirect.
@@ -351,6 +351,7 @@ impl Topology {
             (&self.outside, outside_port(side), mac(4, side)),
             self.config.outside_mtu,
         )?;
+        gateway.exec(&format!("ethtool -K {OUTSIDE_INTERFACE} tx off"))?;
         self.queue_gateway_port(gateway, OUTSIDE_INTERFACE)
     }
 

@@ -21,7 +21,7 @@ use hawser_aead::Suite;
 pub use summary::{PhaseSummary, Summary};
 
 use crate::{
-    config::{GatewaySpec, PairSpec, TunnelSpec},
+    config::{GatewaySpec, KeysBy, PairSpec, TunnelSpec},
     gateway::Pair,
     interrupt,
     policer::{Cap, Policer},
@@ -71,6 +71,8 @@ pub struct DemoOptions {
     pub cap: Cap,
     /// Cipher of all tunnels.
     pub suite: Suite,
+    /// Where the tunnels' keys come from.
+    pub keys: KeysBy,
     /// Where to write the summary as JSON.
     pub json: Option<PathBuf>,
     /// Lines instead of a table that redraws itself.
@@ -167,9 +169,10 @@ pub fn run(options: DemoOptions) -> Result<Summary> {
     let ways = options.direction.senders().len();
     let mut view = table::View::new(options.plain, usize::from(options.tunnels) * ways);
     view.say(&format!(
-        "Hawser: {} ESP tunnels ({}) between two gateways, each capped at {}",
+        "Hawser: {} ESP tunnels ({}, {}) between two gateways, each capped at {}",
         options.tunnels,
         options.suite,
+        options.keys.describe(),
         summary::cap_text(options.cap),
     ));
     let busy = others_take()?;
@@ -259,6 +262,7 @@ impl Lab {
             tunnels: vec![tunnel; options.tunnels.into()],
             a: gateway(&placement.a),
             b: gateway(&placement.b),
+            keys: options.keys.source(),
         };
         let pair = Pair::start(&topology, spec)?;
         Ok(Self {

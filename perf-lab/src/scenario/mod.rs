@@ -4,18 +4,20 @@
 //! is not as it must be. What it found along the way (times, rates) goes into its [`Findings`].
 
 mod basic;
+mod exchange;
 mod failure;
 mod malformed;
 mod reload;
 mod router;
 mod scale;
+mod strongswan;
 
 use std::{fmt, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    config::{GatewaySpec, PairSpec, TunnelSpec},
+    config::{GatewaySpec, KeySource, PairSpec, TunnelSpec},
     gateway::{Gateway, Pair},
     interrupt,
     netns::Namespace,
@@ -112,6 +114,51 @@ pub const ALL: &[Scenario] = &[
         name: "hand-over",
         about: "tunnels change from worker to worker under traffic: nothing lost, nothing twice",
         run: reload::hand_over,
+    },
+    Scenario {
+        name: "ike-basic",
+        about: "tunnels by IKEv2 between two gateways, and traffic through every kind of them",
+        run: exchange::basic,
+    },
+    Scenario {
+        name: "ike-rekey",
+        about: "both sides rekey every few seconds under load: nothing is lost",
+        run: exchange::rekey,
+    },
+    Scenario {
+        name: "strongswan",
+        about: "a tunnel with strongSwan, started from either side, traffic both ways",
+        run: strongswan::basic,
+    },
+    Scenario {
+        name: "strongswan-proposals",
+        about: "ciphers, hashes and groups with strongSwan",
+        run: strongswan::proposals,
+    },
+    Scenario {
+        name: "strongswan-rekeys",
+        about: "rekeys by us, by strongSwan and by both at once, under traffic: nothing is lost",
+        run: strongswan::rekeys,
+    },
+    Scenario {
+        name: "strongswan-options",
+        about: "cookies, fragments, INVALID_KE_PAYLOAD, childless, names, with strongSwan",
+        run: strongswan::options,
+    },
+    Scenario {
+        name: "strongswan-refusals",
+        about: "what does not fit is refused, with a sentence that says what and where",
+        run: strongswan::refusals,
+    },
+    Scenario {
+        name: "strongswan-death",
+        about: "strongSwan is killed and started again: noticed in time, up again",
+        run: strongswan::death,
+    },
+    Scenario {
+        name: "strongswan-64",
+        about: "64 tunnels with strongSwan",
+        run: strongswan::many,
     },
     Scenario {
         name: "scale",
@@ -267,6 +314,7 @@ fn pair_of(tunnels: Vec<TunnelSpec>) -> PairSpec {
         tunnels,
         a: gateway(last),
         b: gateway(0),
+        keys: KeySource::Manual,
     }
 }
 

@@ -1,0 +1,443 @@
+//! Hawser and strongSwan: each starts, each rekeys, and each decrypts what the other one sends.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Findings, SHORT, pair_of};
+use crate::{
+    config::{self, Directory, IkeSpec, KeySource, PairSpec, TunnelSpec},
+    gateway::Gateway,
+    interrupt,
+    netns::unique_prefix,
+    strongswan::{Connection, StrongSwan},
+    topology::{Family, SITE_INTERFACE, Side, Topology, TopologyConfig},
+    traffic::{
+        Endpoints, Sizes, TrafficReport, flows,
+        packet::{PacketPort, PacketSink, send_flows},
+    },
+};
+
+/// How long a tunnel may take to stand, on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Gateway A is ours, gateway B is strongSwan.
+struct Lab {
+    // Order matters: the gateways go before the network that they are in.
+    hawser: Gateway,
+    swan: StrongSwan,
+    topology: Topology,
+}
+
+/// What the two are told.
+struct Case {
+    what: String,
+    /// Lines of our `[connection.ike]`.
+    ike: String,
+    swan: Connection,
+    /// More of strongswan.conf.
+    charon: String,
+    we_start: bool,
+    tunnels: u32,
+}
+
+impl Case {
+    fn new(what: &str, we_start: bool) -> Self {
+        Self {
+            what: what.into(),
+            ike: String::new(),
+            swan: Connection::new(0),
+            charon: String::new(),
+            we_start,
+            tunnels: 1,
+        }
+    }
+
+    fn proposals(mut self, ours: [&str; 2], theirs: [&str; 2]) -> Self {
+        self.ike += &format!(
+            "proposals = \"{}\"\nesp_proposals = \"{}\"\n",
+            ours[0], ours[1]
+        );
+        self.swan.proposals = theirs[0].into();
+        self.swan.esp_proposals = theirs[1].into();
+        self
+    }
+
+    fn begin(&self) -> Result<Lab> {
+        let topology = Topology::build(TopologyConfig {
+            tunnels: self.tunnels,
+            ..TopologyConfig::default()
+        })?;
+        let secret = config::draw_secret()?;
+        let digits = secret
+            .split("hex = \"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .context("the secrets file has no key")?;
+        let connections: Vec<Connection> = (0..self.tunnels)
+            .map(|index| Connection {
+                index,
+                ..self.swan.clone()
+            })
+            .collect();
+        let swan = StrongSwan::start(
+            topology.gateway(Side::B),
+            Side::B,
+            &connections,
+            digits,
+            (&self.charon, ""),
+        )?;
+        swan.load().with_context(|| swan.log())?;
+        let startup = if self.we_start { "start" } else { "add" };
+        let spec = PairSpec {
+            keys: KeySource::Ike(IkeSpec {
+                both: format!("{}startup_action = \"{startup}\"\n", self.ike),
+                a: String::new(),
+                b: String::new(),
+                pfs: None,
+                esp: false,
+            }),
+            ..pair_of(vec![TunnelSpec::default(); self.tunnels as usize])
+        };
+        let directory = Directory::create(&format!("{}-A", unique_prefix()))?;
+        Gateway::write_files(&directory, Side::A, &spec, &[])?;
+        directory.write("secrets.toml", &secret)?;
+        let hawser = Gateway::begin(topology.gateway(Side::A), Side::A, directory)?;
+        Ok(Lab {
+            hawser,
+            swan,
+            topology,
+        })
+    }
+
+    /// Starts both and waits for the tunnels.
+    fn up(&self) -> Result<(Lab, Duration)> {
+        let mut lab = self.begin()?;
+        let began = Instant::now();
+        if !self.we_start {
+            lab.hawser_runs()?;
+            for index in 0..self.tunnels {
+                lab.swan.initiate(index).with_context(|| lab.hawser.log())?;
+            }
+        }
+        lab.hawser
+            .wait_until_up(PATIENCE)
+            .with_context(|| lab.swan.log())?;
+        Ok((lab, began.elapsed()))
+    }
+}
+
+impl Lab {
+    /// Our data plane has its tables, though no tunnel is up yet.
+    fn hawser_runs(&self) -> Result<()> {
+        let runs = interrupt::wait_for(PATIENCE, || {
+            let status = self.hawser.status();
+            Ok(status.is_ok_and(|s| s.0["dataplane"]["state"] == "running"))
+        })?;
+        ensure!(runs, "our gateway does not run\n{}", self.hawser.log());
+        Ok(())
+    }
+
+    fn exchange(&self, from: Side, rate: u32, time: Duration) -> Result<TrafficReport> {
+        let flows = flows(from, Family::V4, Endpoints::Spread, 0, 8);
+        let sink = PacketSink::start(self.topology.site(from.other()), SITE_INTERFACE)?;
+        let port = PacketPort::open(self.topology.site(from), SITE_INTERFACE)?;
+        let sent = send_flows(&port, &flows, &Sizes::imix_within(1300), rate, time)?;
+        sink.finish(&sent)
+    }
+
+    /// Traffic in both directions, all of which must arrive once.
+    fn must_work(&self, time: Duration) -> Result<u64> {
+        let mut packets = 0;
+        for from in [Side::A, Side::B] {
+            let report = self.exchange(from, 1000, time)?;
+            // Its threads may send packets of one flow in another order.
+            let bad = report.total(|f| f.lost + f.duplicates);
+            ensure!(
+                bad == 0,
+                "from site {}: {report:?}\n{}\n-- our log:\n{}",
+                from.letter(),
+                self.swan.log(),
+                self.hawser.log()
+            );
+            packets += report.total(|f| f.received);
+        }
+        Ok(packets)
+    }
+
+    fn close(self) -> Result<()> {
+        self.hawser.stop()
+    }
+}
+
+pub(super) fn basic(findings: &mut Findings) -> Result<()> {
+    for we_start in [true, false] {
+        let what = if we_start {
+            "we start"
+        } else {
+            "strongSwan starts"
+        };
+        let (lab, time) = Case::new(what, we_start).up()?;
+        let packets = lab.must_work(SHORT)?;
+        findings.add(format!(
+            "{what}: up after {} ms, {packets} packets both ways",
+            time.as_millis()
+        ));
+        lab.close()?;
+    }
+    Ok(())
+}
+
+/// Ours, and the same in strongSwan's words.
+const PROPOSALS: [([&str; 2], [&str; 2]); 12] = [
+    (
+        ["aes128-gcm16/sha2-256/group19", "aes128-gcm16/group19"],
+        ["aes128gcm16-prfsha256-ecp256", "aes128gcm16-ecp256"],
+    ),
+    (
+        ["aes256-gcm16/sha2-512/group31", "aes256-gcm16"],
+        ["aes256gcm16-prfsha512-x25519", "aes256gcm16"],
+    ),
+    (
+        ["aes256-gcm16/sha2-384/group21", "aes128-gcm16/group21"],
+        ["aes256gcm16-prfsha384-ecp521", "aes128gcm16-ecp521"],
+    ),
+    (
+        ["aes128-cbc/sha1/group2", "aes128-cbc/sha1/group2"],
+        ["aes128-sha1-modp1024", "aes128-sha1-modp1024"],
+    ),
+    (
+        ["aes256-cbc/sha1/group5", "aes256-cbc/sha1/group5"],
+        ["aes256-sha1-modp1536", "aes256-sha1-modp1536"],
+    ),
+    (
+        ["aes128-cbc/sha2-256/group14", "aes128-cbc/sha2-256/group14"],
+        ["aes128-sha256-modp2048", "aes128-sha256-modp2048"],
+    ),
+    (
+        ["aes256-cbc/sha2-384/group15", "aes256-cbc/sha2-384/group15"],
+        ["aes256-sha384-modp3072", "aes256-sha384-modp3072"],
+    ),
+    (
+        ["aes256-cbc/sha2-512/group16", "aes256-cbc/sha2-512/group16"],
+        ["aes256-sha512-modp4096", "aes256-sha512-modp4096"],
+    ),
+    (
+        ["aes256-gcm16/sha2-256/group22", "aes256-gcm16/group22"],
+        [
+            "aes256gcm16-prfsha256-modp1024s160",
+            "aes256gcm16-modp1024s160",
+        ],
+    ),
+    (
+        ["aes256-gcm16/sha2-256/group23", "aes256-gcm16/group23"],
+        [
+            "aes256gcm16-prfsha256-modp2048s224",
+            "aes256gcm16-modp2048s224",
+        ],
+    ),
+    (
+        ["aes256-gcm16/sha2-256/group24", "aes256-gcm16/group24"],
+        [
+            "aes256gcm16-prfsha256-modp2048s256",
+            "aes256gcm16-modp2048s256",
+        ],
+    ),
+    (
+        ["aes256-gcm16/sha2-256/group17", "aes256-gcm16"],
+        ["aes256gcm16-prfsha256-modp6144", "aes256gcm16"],
+    ),
+];
+
+pub(super) fn proposals(findings: &mut Findings) -> Result<()> {
+    for (n, (ours, theirs)) in PROPOSALS.into_iter().enumerate() {
+        let case = Case::new(ours[0], n % 2 == 0).proposals(ours, theirs);
+        let what = format!("IKE {}, ESP {}", ours[0], ours[1]);
+        let (lab, time) = case.up().with_context(|| what.clone())?;
+        lab.must_work(SHORT).with_context(|| what.clone())?;
+        let status = lab.hawser.status()?;
+        let ike = &status.0["tunnels"][0]["ike"];
+        findings.add(format!(
+            "{what}: {} ms; negotiated {} and {}",
+            time.as_millis(),
+            ike["suite"].as_str().unwrap_or("nothing"),
+            status.0["tunnels"][0]["suite"]
+                .as_str()
+                .unwrap_or("nothing"),
+        ));
+        lab.close()?;
+    }
+    Ok(())
+}
+
+pub(super) fn rekeys(findings: &mut Findings) -> Result<()> {
+    for (what, ike, connection, child) in [
+        (
+            "we rekey children and IKE",
+            "phase2_lifetime = 6\nrekey_margin = 3\nphase1_lifetime = 14\nphase1_rekey_margin = 7\n",
+            "rekey_time = 0",
+            "rekey_time = 0",
+        ),
+        (
+            "strongSwan rekeys children and IKE",
+            "",
+            "rekey_time = 6s\nover_time = 20s\nrand_time = 1s",
+            "rekey_time = 3s\nlife_time = 20s\nrand_time = 1s",
+        ),
+        (
+            "both rekey at the same time",
+            "phase2_lifetime = 6\nrekey_margin = 3\nrekey_fuzz = 0\nphase1_lifetime = 14\n\
+             phase1_rekey_margin = 7\n",
+            "rekey_time = 7s\nover_time = 20s\nrand_time = 0s",
+            "rekey_time = 3s\nlife_time = 20s\nrand_time = 0s",
+        ),
+    ] {
+        let mut case = Case::new(what, true);
+        case.ike += ike;
+        case.swan.more = connection.into();
+        case.swan.child = child.into();
+        let (lab, _) = case.up().with_context(|| what)?;
+        let packets = lab
+            .must_work(Duration::from_secs(12))
+            .with_context(|| what)?;
+        let status = lab.hawser.status()?;
+        let counts = &status.0["tunnels"][0]["ike"]["counts"];
+        let of = |name: &str| counts[name].as_u64().unwrap_or(0);
+        findings.add(format!(
+            "{what}: {} child and {} IKE rekeys, {packets} packets, none lost",
+            of("child_rekeys"),
+            of("ike_rekeys"),
+        ));
+        ensure!(of("child_rekeys") >= 4 && of("ike_rekeys") >= 1, "{counts}");
+        lab.close()?;
+    }
+    Ok(())
+}
+
+pub(super) fn death(findings: &mut Findings) -> Result<()> {
+    let mut case = Case::new("death", true);
+    case.ike += "dpd_delay = 1\ndpd_timeout = 5\n";
+    let (mut lab, _) = case.up()?;
+    lab.swan
+        .process()
+        .signal(nix::sys::signal::Signal::SIGKILL)?;
+    let killed = Instant::now();
+    let down = interrupt::wait_for(PATIENCE, || {
+        Ok(lab.hawser.status()?.tunnels().iter().all(|t| !t.up))
+    })?;
+    ensure!(down, "the dead peer is not noticed\n{}", lab.hawser.log());
+    let noticed = killed.elapsed();
+    // A new one, with the same configuration and without memory.
+    let Lab {
+        mut hawser,
+        swan,
+        topology,
+    } = lab;
+    let key = swan.folder().join("swanctl/swanctl.conf");
+    let text = std::fs::read_to_string(&key)?;
+    drop(swan);
+    let digits = text
+        .split("secret = 0x")
+        .nth(1)
+        .and_then(|rest| rest.lines().next())
+        .context("no secret")?;
+    let swan = StrongSwan::start(
+        topology.gateway(Side::B),
+        Side::B,
+        &[Connection::new(0)],
+        digits,
+        ("", ""),
+    )?;
+    swan.load()?;
+    let returned = Instant::now();
+    hawser.wait_until_up(PATIENCE).with_context(|| swan.log())?;
+    findings.add(format!(
+        "killed peer noticed after {:.1} s (DPD timeout 5 s); up again {:.1} s after its return",
+        noticed.as_secs_f64(),
+        returned.elapsed().as_secs_f64()
+    ));
+    let lab = Lab {
+        hawser,
+        swan,
+        topology,
+    };
+    lab.must_work(SHORT)?;
+    lab.close()
+}
+
+pub(super) fn many(findings: &mut Findings) -> Result<()> {
+    let mut case = Case::new("64 tunnels", true);
+    case.tunnels = 64;
+    let (lab, time) = case.up()?;
+    ensure!(lab.swan.installed()? == 64, "{}", lab.swan.log());
+    findings.add(format!("64 tunnels up after {} ms", time.as_millis()));
+    lab.close()
+}
+
+pub(super) fn options(findings: &mut Findings) -> Result<()> {
+    for we_start in [true, false] {
+        let mut cookies = Case::new("cookies", we_start);
+        cookies.charon = "cookie_threshold = 0\ncookie_threshold_ip = 0\n".into();
+        let mut fragments = Case::new("fragments of 576 octets", we_start);
+        fragments.ike = "fragment_size = 576\n".into();
+        fragments.charon = "fragment_size = 576\n".into();
+        let mut wrong_group = Case::new("INVALID_KE_PAYLOAD", we_start);
+        wrong_group.ike = "proposals = \"aes256-gcm16/sha2-384/group19+group20\"\n".into();
+        if !we_start {
+            wrong_group.ike = "proposals = \"aes256-gcm16/sha2-384/group20\"\n".into();
+            wrong_group.swan.proposals = "aes256gcm16-prfsha384-x25519-ecp384".into();
+        }
+        let mut childless = Case::new("childless", we_start);
+        childless.ike = "childless = true\n".into();
+        childless.swan.more = "childless = allow".into();
+        let mut names = Case::new("names as identities", we_start);
+        names.ike = "local_id = \"a.example.net\"\nremote_id = \"ops@example.net\"\n".into();
+        names.swan.own = "id = ops@example.net".into();
+        names.swan.peer = "id = a.example.net".into();
+        for case in [cookies, fragments, wrong_group, childless, names] {
+            let what = format!(
+                "{}, {}",
+                case.what,
+                if we_start {
+                    "we start"
+                } else {
+                    "strongSwan starts"
+                }
+            );
+            let (lab, time) = case.up().with_context(|| what.clone())?;
+            lab.must_work(SHORT).with_context(|| what.clone())?;
+            findings.add(format!("{what}: up after {} ms", time.as_millis()));
+            lab.close()?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn refusals(findings: &mut Findings) -> Result<()> {
+    let mut identity = Case::new("wrong identity", true);
+    identity.ike = "remote_id = \"somebody.else\"\n".into();
+    let mut proposal = Case::new("no common proposal", true);
+    proposal.ike = "proposals = \"aes128-cbc/sha1/group14\"\n".into();
+    let mut child = Case::new("no common ESP proposal", true);
+    child.ike = "esp_proposals = \"aes128-cbc/sha1\"\n".into();
+    let mut selectors = Case::new("selectors that do not match", true);
+    selectors.ike = "remote_networks = \"192.168.0.0/16\"\n".into();
+    for case in [identity, proposal, child, selectors] {
+        let lab = case.begin()?;
+        let mut said = String::new();
+        let told = interrupt::wait_for(PATIENCE, || {
+            let status = lab.hawser.status();
+            let error = status.ok().and_then(|s| {
+                s.0["tunnels"][0]["ike"]["last_error"]
+                    .as_str()
+                    .map(str::to_owned)
+            });
+            said = error.unwrap_or_default();
+            Ok(!said.is_empty())
+        })?;
+        ensure!(told, "{}: nothing is said\n{}", case.what, lab.hawser.log());
+        findings.add(format!("{}: {said}", case.what));
+        lab.close()?;
+    }
+    Ok(())
+}
