@@ -1,4 +1,4 @@
-//! Every rung of AES-GCM against the `aes-gcm` crate driven as RFC 4106 says.
+//! Every rung of AES-GCM against `aes-gcm` and `aws-lc-rs`, driven as RFC 4106 says.
 
 mod common;
 
