@@ -13,7 +13,8 @@
 //! Secrets decide no branch and no address: AES and multiplication are instructions, tables
 //! are indexed by block numbers only, key set-up has a mask where the algebra has a case, and
 //! tags are compared as whole vectors. This was read in the source and, for key set-up, in the
-//! generated code; it is not measured, and says nothing of power or electromagnetic traces.
+//! generated code; `constant_time` in `bench` looks for a dependence by statistics, and its head
+//! says what that can show. Nothing is said of power or electromagnetic traces.
 //! Keys and tables are wiped on drop. Round keys and hash sums that the compiler put on the
 //! stack during a call are not wiped.
 
