@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
 };
 
 use hawser_ike_wire::IkeSpi;
@@ -46,5 +47,27 @@ impl Cradle {
                 self.per_source.remove(&key.0.ip());
             }
         }
+    }
+}
+
+/// Key exchanges in this second with senders that have not shown that they receive. Requests that
+/// fail leave nothing half-open, but have cost as much as those that succeed.
+#[derive(Default)]
+pub(crate) struct Unproven {
+    second: Option<Instant>,
+    taken: usize,
+}
+
+impl Unproven {
+    /// Whether one more is within `most` of this second.
+    pub(crate) fn take(&mut self, now: Instant, most: usize) -> bool {
+        let over = |s: Instant| now.saturating_duration_since(s) >= Duration::from_secs(1);
+        if self.second.is_none_or(over) {
+            self.second = Some(now);
+            self.taken = 0;
+        }
+        let within = self.taken < most;
+        self.taken += usize::from(within);
+        within
     }
 }

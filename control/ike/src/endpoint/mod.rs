@@ -19,7 +19,7 @@ mod send;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use hawser_api::Spi;
@@ -28,7 +28,7 @@ use hawser_ike_wire::IkeSpi;
 
 pub(crate) use children::{NewChild, Switch};
 pub(crate) use connections::ConnectionState;
-pub(crate) use cradle::Cradle;
+pub(crate) use cradle::{Cradle, Unproven};
 pub(crate) use lifecycle::Ending;
 pub(crate) use requests::fault_answer;
 
@@ -51,6 +51,7 @@ pub struct Endpoint {
     pub(crate) sas: HashMap<SaId, Box<IkeSa>>,
     pub(crate) by_spi: HashMap<IkeSpi, SaId>,
     pub(crate) cradle: Cradle,
+    pub(crate) unproven: Unproven,
     /// Inbound SPIs in use, with the SA that has the child; a draining one has none.
     pub(crate) inbound: HashMap<Spi, Inhabitant>,
     /// Inbound SPIs that others use.
@@ -97,6 +98,7 @@ impl Endpoint {
             sas: HashMap::new(),
             by_spi: HashMap::new(),
             cradle: Cradle::default(),
+            unproven: Unproven::default(),
             inbound: HashMap::new(),
             reserved: BTreeSet::new(),
             timers: Timers::default(),
@@ -255,12 +257,6 @@ impl Endpoint {
         if let Some(connection) = self.connections.get_mut(&sa.connection) {
             connection.forget(sa.id);
         }
-    }
-
-    /// What the calendar says.
-    pub(crate) fn calendar(&self, now: Instant) -> SystemTime {
-        let (then, calendar) = self.settings.wall_clock;
-        calendar + now.saturating_duration_since(then)
     }
 
     pub(crate) fn shutting_down(&self) -> bool {

@@ -3,17 +3,15 @@
 use std::{sync::Arc, time::Instant};
 
 use hawser_api::Selectors;
-use hawser_ike_crypto::{
-    IkeSuite, Nonces, Role,
-    name::{self, describe},
-};
+use hawser_ike_crypto::{IkeSuite, Nonces, Role, psk};
 use hawser_ike_wire::{
-    Identification, Identity, Notify, NotifyType, Payload, Payloads, ProtocolId,
+    AuthMethod, Authentication, Identification, Identity, Notify, NotifyType, Payload, Payloads,
+    ProtocolId,
 };
 
-use super::{proof, sa_payload};
+use super::{auth_initiator::secret_of, sa_payload};
 use crate::{
-    config::Connection,
+    config::{Auth, Connection},
     endpoint::{Endpoint, NewChild, Switch},
     fault::{During, Fault},
     proposal::{self, select},
@@ -35,18 +33,10 @@ impl Endpoint {
         let Phase::AwaitAuth(state) = sa.phase.take() else {
             return Vec::new();
         };
-        let proven = self
-            .verify_initiator(now, &state, payloads)
-            .and_then(|(config, identity)| {
-                let ours = our_proof(&state, &config, &sa.peer_hashes)?;
-                Ok((config, identity, ours))
-            });
-        match proven {
-            Ok((config, identity, ours)) => {
+        match self.verify_initiator(&state, payloads) {
+            Ok((config, identity)) => {
                 sa.connection = config.id;
-                let mut answer = ours;
-                answer.extend(self.accept_initiator(now, sa, *state, &config, identity, payloads));
-                answer
+                self.accept_initiator(now, sa, *state, &config, identity, payloads)
             }
             Err(fault) => {
                 let answer = self.refusal(sa, &fault);
@@ -60,7 +50,6 @@ impl Endpoint {
     /// Finds the connection that the peer means and proves to be the peer of.
     fn verify_initiator(
         &self,
-        now: Instant,
         state: &AwaitAuth,
         payloads: &Payloads,
     ) -> Result<(Arc<Connection>, Identity), Fault> {
@@ -72,29 +61,29 @@ impl Endpoint {
         };
         let identity = id.identity();
         let meant = self.meant(state, identity, payloads)?;
+        if auth.method != AuthMethod::SharedKey {
+            return Err(Fault::AuthMethod {
+                theirs: auth.method.to_string(),
+                ours: AuthMethod::SharedKey.to_string(),
+            });
+        }
         let octets = state.keys.keys.signed_octets(
             Role::Initiator,
             &state.request,
             &state.responder_nonce,
             &id.body(),
         );
-        let prf = state.keys.suite.prf;
-        let mut fault = None;
-        for config in meant {
-            match proof::verify(
-                &config,
-                prf,
-                &octets,
-                identity,
-                auth,
-                payloads,
-                self.calendar(now),
-            ) {
-                Ok(()) => return Ok((config, identity.clone())),
-                Err(f) => fault = Some(f),
-            }
-        }
-        Err(fault.unwrap_or(Fault::Temporary))
+        meant
+            .into_iter()
+            .find(|config| {
+                let Auth::Psk(key) = &config.auth;
+                let prf = state.keys.suite.prf;
+                psk::verify(prf, &secret_of(key), &octets, &auth.data)
+            })
+            .map(|config| (config, identity.clone()))
+            .ok_or_else(|| Fault::WrongPsk {
+                identity: identity.to_string(),
+            })
     }
 
     /// The candidates whose identities fit.
@@ -120,22 +109,22 @@ impl Endpoint {
             expected.dedup();
             expected.truncate(4);
             return Err(Fault::PeerIdentity {
-                theirs: describe(identity),
+                theirs: identity.to_string(),
                 expected: expected.join(" or "),
             });
         }
         let asked = payloads.id_responder().map(Identification::identity);
         let meant: Vec<Arc<Connection>> = known
             .iter()
-            .filter(|c| asked.is_none_or(|a| name::same(a, &c.local_id)))
+            .filter(|c| asked.is_none_or(|a| *a == c.local_id))
             .filter(|c| allows(c, state.keys.suite))
             .take(TRIED)
             .map(|c| Arc::clone(c))
             .collect();
         if meant.is_empty() {
             return Err(Fault::OurIdentity {
-                asked: asked.map(describe).unwrap_or_default(),
-                ours: describe(&known[0].local_id),
+                asked: asked.map(ToString::to_string).unwrap_or_default(),
+                ours: known[0].local_id.to_string(),
             });
         }
         Ok(meant)
@@ -150,6 +139,15 @@ impl Endpoint {
         identity: Identity,
         payloads: &Payloads,
     ) -> Vec<Payload> {
+        let id = Identification::from(config.local_id.clone());
+        let octets = state.keys.keys.signed_octets(
+            Role::Responder,
+            &state.response,
+            &state.initiator_nonce,
+            &id.body(),
+        );
+        let Auth::Psk(key) = &config.auth;
+        let auth = psk::sign(state.keys.suite.prf, &secret_of(key), &octets);
         sa.nat.forced = config.force_encapsulation;
         sa.peer.mobike = config.mobike && payloads.notify(NotifyType::MobikeSupported).is_some();
         sa.phase = Phase::Established(Box::new(Established {
@@ -158,7 +156,13 @@ impl Endpoint {
         }));
         self.establish(now, sa);
         self.log_established(sa);
-        let mut answer = Vec::new();
+        let mut answer = vec![
+            Payload::IdResponder(id),
+            Payload::Auth(Authentication {
+                method: AuthMethod::SharedKey,
+                data: auth,
+            }),
+        ];
         let contact = payloads.notify(NotifyType::InitialContact).is_some();
         let nonces = Nonces {
             initiator: &state.initiator_nonce,
@@ -236,7 +240,7 @@ impl Endpoint {
             switch: if forgets_all {
                 Switch::Now
             } else {
-                Switch::Soon
+                Switch::Later
             },
         };
         if let Err(fault) = self.install_child(now, sa, new) {
@@ -296,7 +300,7 @@ impl Endpoint {
         };
         let detail = format!(
             "IKE SA established with {} at {} as {part}: {}, SPIs {} and {}",
-            describe(&e.peer_identity),
+            e.peer_identity,
             sa.path.remote,
             proposal::suite_words(e.keys.suite),
             sa.initiator_spi,
@@ -304,26 +308,6 @@ impl Endpoint {
         );
         self.log(sa.connection, detail);
     }
-}
-
-/// Who we are and the proof of it.
-fn our_proof(
-    state: &AwaitAuth,
-    config: &Connection,
-    peer_hashes: &[u16],
-) -> Result<Vec<Payload>, Fault> {
-    let id = Identification::from(proof::our_identity(config));
-    let octets = state.keys.keys.signed_octets(
-        Role::Responder,
-        &state.response,
-        &state.initiator_nonce,
-        &id.body(),
-    );
-    let (chain, auth) = proof::prove(config, state.keys.suite.prf, &octets, peer_hashes)?;
-    let mut payloads = vec![Payload::IdResponder(id)];
-    payloads.extend(chain);
-    payloads.push(Payload::Auth(auth));
-    Ok(payloads)
 }
 
 /// What a configured child and the peer have in common.

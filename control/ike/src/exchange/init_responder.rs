@@ -14,8 +14,8 @@ use hawser_ike_wire::{
 };
 
 use super::{
-    init_initiator::{own_capabilities, peer_capabilities, peer_hashes},
-    lower, proof, sa_payload,
+    init_initiator::{own_capabilities, peer_capabilities},
+    lower, sa_payload,
 };
 use crate::{
     config::ConnectionId,
@@ -155,7 +155,8 @@ impl Endpoint {
     ) -> Result<(), Early> {
         let address = path.remote.ip();
         let random = &mut *self.random;
-        if self.cradle.len() >= self.settings.cookie_threshold {
+        let threshold = self.settings.cookie_threshold;
+        if self.cradle.len() >= threshold || !self.unproven.take(now, threshold) {
             let spi = header.initiator_spi;
             let returned = payloads.notify(NotifyType::Cookie);
             let good = returned.is_some_and(|n| {
@@ -259,8 +260,9 @@ impl Endpoint {
             let natd = nat::notifies(header.initiator_spi, spi, &path, forced);
             answer.extend(natd.map(Payload::Notify));
         }
-        answer.extend(own_capabilities(&config));
-        answer.extend(proof::request(&config));
+        if peer.fragmentation {
+            answer.extend(own_capabilities(&config));
+        }
         answer.push(Payload::Notify(Notify::new(
             NotifyType::ChildlessIkev2Supported,
         )));
@@ -299,7 +301,6 @@ impl Endpoint {
                 forced,
             ),
             peer,
-            peer_hashes: peer_hashes(payloads),
             phase: Phase::AwaitAuth(Box::new(state)),
             window,
             tasks: Vec::new(),
@@ -310,7 +311,6 @@ impl Endpoint {
             spoke: now,
             lowest_nonce,
             hinted: None,
-            undecided: None,
             initial_contact: false,
         });
         self.cradle.insert(sa.id, path.remote, header.initiator_spi);
