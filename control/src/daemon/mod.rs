@@ -196,6 +196,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let Some(config) = config else {
         return Err(RunError::Refused(diagnostics));
     };
+    raise_file_limit();
     let kernel = Kernel::open().await?;
     diagnostics
         .0
@@ -499,6 +500,19 @@ async fn due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Thousands of tunnels with addresses of their own need more sockets than a login shell allows.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::debug!(%error, "the limit of open files stays");
     }
 }
 

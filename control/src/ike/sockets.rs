@@ -159,11 +159,12 @@ fn bind(at: SocketAddr) -> io::Result<UdpSocket> {
 /// Reads for as long as somebody takes what was read.
 async fn read(socket: Arc<UdpSocket>, local: SocketAddr, to: mpsc::Sender<Datagram>) {
     loop {
-        // Room first: what is not read waits in the kernel.
-        let Ok(room) = to.reserve().await else { return };
         if socket.readable().await.is_err() {
             return;
         }
+        // Room before reading: what is not read waits in the kernel. But not before there is
+        // something to read, or idle sockets would hold the room that busy ones need.
+        let Ok(room) = to.reserve().await else { return };
         let received = BUFFER.with_borrow_mut(|buffer| {
             let (len, remote) = socket.try_recv_from(buffer)?;
             let bytes = message(local.port(), &buffer[..len]).map(<[u8]>::to_vec);
@@ -205,6 +206,26 @@ mod tests {
         for other in [&b"\xff"[..], b"\0\0\x10\x01abcd", b"\0\0\0", b""] {
             assert_eq!(message(4500, other), None);
         }
+    }
+
+    #[tokio::test]
+    async fn idle_sockets_do_not_starve_busy_ones() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut sockets = Sockets::default();
+        let mut last = None;
+        for _ in 0..QUEUE + 10 {
+            let socket = Arc::new(bind(local).unwrap());
+            let at = socket.local_addr().unwrap();
+            let reader = tokio::spawn(read(Arc::clone(&socket), at, sockets.to.clone()));
+            sockets.bound.insert(at, Bound { socket, reader });
+            last = Some(at);
+            // Every reader has begun to wait.
+            tokio::task::yield_now().await;
+        }
+        let sender = bind(local).unwrap();
+        sender.send_to(b"ike", last.unwrap()).await.unwrap();
+        let received = tokio::time::timeout(Duration::from_secs(5), sockets.receive()).await;
+        assert_eq!(received.expect("starved")[0].bytes, b"ike");
     }
 
     #[tokio::test]
