@@ -18,7 +18,7 @@ use crate::{
     interrupt,
     netns::{Namespace, Process, unique_prefix},
     shell,
-    topology::{Family, Side, outside_address, site_network},
+    topology::{Family, INSIDE_INTERFACE, Side, outside_address, site_network},
 };
 
 /// Where Debian puts the daemon: not on everybody's path.
@@ -170,6 +170,12 @@ impl StrongSwan {
         )?;
         // Packets come to the daemon through its TUN device.
         namespace.sysctl("net.ipv4.ip_forward=1")?;
+        // It installs a policy only if it has an address in the local network.
+        for connection in connections.iter().filter(|c| c.index > 0) {
+            let network = network(side, connection.index);
+            let own = network.replace(".0/24", ".1/24");
+            namespace.ip(&format!("addr add {own} dev {INSIDE_INTERFACE}"))?;
+        }
         let output = File::create(directory.path().join("output"))?;
         let mut command = namespace.command(CHARON);
         command

@@ -4,15 +4,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hawser_aead::Suite;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
-use super::{Findings, Lab, pair_of};
+use super::{Findings, Lab, forged, pair_of};
 use crate::{
     config::{IkeSpec, KeySource, PairSpec, TunnelSpec},
+    gateway::Pair,
     interrupt,
-    topology::{Family, SITE_INTERFACE, Side, TopologyConfig},
+    topology::{Family, SITE_INTERFACE, Side, Topology, TopologyConfig},
     traffic::{
         Endpoints, Sizes, flows,
         live::{LiveGenerator, LiveLoad, LiveSink},
+        packet::{PacketPort, PacketSink, send_flows},
     },
 };
 
@@ -122,6 +128,245 @@ pub(super) fn rekey(findings: &mut Findings) -> Result<()> {
         "{lost} packets lost: {reports:?}\n{}",
         lab.logs()
     );
+    lab.must_work()?;
+    lab.close()
+}
+
+/// How many tunnels [`thousand`] brings up.
+const MANY: usize = 1000;
+/// How long that may take.
+const MANY_WITHIN: Duration = Duration::from_secs(20);
+
+pub(super) fn thousand(findings: &mut Findings) -> Result<()> {
+    let config = TopologyConfig {
+        tunnels: MANY as u32,
+        ..TopologyConfig::default()
+    };
+    let spec = PairSpec {
+        keys: KeySource::Ike(IkeSpec::default()),
+        ..pair_of(vec![TunnelSpec::default(); MANY])
+    };
+    let topology = Topology::build(config)?;
+    let mut lab = Lab {
+        pair: Pair::begin(&topology, spec)?,
+        topology,
+    };
+    let bar = indicatif::ProgressBar::new(MANY as u64).with_style(
+        indicatif::ProgressStyle::with_template(
+            "tunnels [{bar:40}] {pos}/{len}  {per_sec}  {elapsed}",
+        )?,
+    );
+    let mut began = None;
+    let mut established = [0; 2];
+    let limit = Instant::now() + Duration::from_secs(120);
+    while established != [MANY as u64; 2] {
+        ensure!(
+            Instant::now() < limit,
+            "{established:?} tunnels\n{}",
+            lab.logs()
+        );
+        interrupt::sleep(Duration::from_millis(100))?;
+        for (n, side) in [Side::A, Side::B].into_iter().enumerate() {
+            // Before it listens there is nothing to ask.
+            if let Ok(status) = lab.gateway(side).status() {
+                established[n] = status.0["ike"]["established"].as_u64().unwrap_or(0);
+                if status.0["dataplane"]["state"] == "running" {
+                    began.get_or_insert_with(Instant::now);
+                }
+            }
+        }
+        bar.set_position(established[0].min(established[1]));
+    }
+    bar.finish_and_clear();
+    let took = began.map_or(Duration::ZERO, |at| at.elapsed());
+    let mut seconds = 0.0;
+    for side in [Side::A, Side::B] {
+        lab.pair
+            .gateway(side)
+            .wait_until_up(Duration::from_secs(20))?;
+        seconds += processor_seconds(lab.pair.gateway(side).process().pid())?;
+    }
+    findings.add(format!(
+        "{MANY} tunnels up at both ends {:.1} s after the first data plane ran; the two control \
+         processes took {seconds:.1} s of processor: {:.0} tunnel ends a second and core",
+        took.as_secs_f64(),
+        2.0 * MANY as f64 / seconds
+    ));
+    ensure!(took <= MANY_WITHIN, "{took:?} is too long");
+    lab.must_work()?;
+    lab.close()
+}
+
+/// Processor time of a process until now: user and system (proc(5), fields 14 and 15 of stat).
+fn processor_seconds(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: f64 = rest
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|n| n.parse::<f64>().ok())
+        .sum();
+    // USER_HZ is 100 on every architecture that Linux runs on today.
+    Ok(ticks / 100.0)
+}
+
+/// Resident memory of a process, octets.
+fn resident(pid: u32) -> Result<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let pages: u64 = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .context("no statm")?;
+    Ok(pages * 4096)
+}
+
+/// Requests a second.
+const FLOOD: u32 = 50_000;
+
+pub(super) fn flood(findings: &mut Findings) -> Result<()> {
+    let mut lab = lab(
+        vec![TunnelSpec::default(); 4],
+        IkeSpec {
+            // The last tunnel waits at both ends until the flood runs.
+            a: "startup_action = \"start\"".into(),
+            ..IkeSpec::default()
+        },
+    )?;
+    lab.must_work()?;
+    let pid = lab.pair.b.process().pid();
+    let before = resident(pid)?;
+    let flood = forged::Flood::start(&lab.topology, Side::B, FLOOD)?;
+    interrupt::sleep(Duration::from_secs(2))?;
+    let flows = flows(Side::A, Family::V4, Endpoints::Spread, 0, 16);
+    let report = lab.exchange(
+        Side::A,
+        &flows,
+        &Sizes::fixed(600),
+        2000,
+        Duration::from_secs(4),
+    )?;
+    // An honest newcomer: gateway A begins anew, without memory of its tunnels.
+    kill_whole(&mut lab, Side::A)?;
+    let began = Instant::now();
+    lab.pair.a.restart(&lab.topology)?;
+    let honest = began.elapsed();
+    let after = resident(pid)?;
+    let status = lab.gateway(Side::B).status()?;
+    let (sent, rate) = flood.finish()?;
+    findings.add(format!(
+        "{sent} forged requests, {rate} a second: {} of {} packets lost meanwhile; an honest peer \
+         with 4 tunnels up after {:.1} s; memory of control {} MiB before, {} MiB after; {}",
+        report.total(|f| f.lost),
+        report.total(|f| f.sent),
+        honest.as_secs_f64(),
+        before >> 20,
+        after >> 20,
+        status.0["ike"]
+    ));
+    let seen = status.0["ike"]["counts"]["received"].as_u64().unwrap_or(0);
+    ensure!(seen > sent / 10, "only {seen} of {sent} requests were seen");
+    ensure!(report.total(|f| f.lost) == 0, "{report:?}\n{}", lab.logs());
+    ensure!(
+        honest < Duration::from_secs(5),
+        "{honest:?} is too long\n{}",
+        lab.logs()
+    );
+    ensure!(
+        after < before + (64 << 20),
+        "memory grew from {before} to {after}"
+    );
+    lab.must_work()?;
+    lab.close()
+}
+
+/// Control and data plane at once, as when the machine loses its power.
+fn kill_whole(lab: &mut Lab, side: Side) -> Result<()> {
+    let pid = lab
+        .gateway(side)
+        .status()?
+        .dataplane_pid()
+        .context("no data plane")?;
+    let control = lab.pair.gateway(side).process();
+    control.signal(Signal::SIGKILL)?;
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL)?;
+    // The lock on its folder is free when it is gone.
+    interrupt::wait_for(Duration::from_secs(5), || Ok(control.ended()?.is_some()))?;
+    Ok(())
+}
+
+pub(super) fn restart(findings: &mut Findings) -> Result<()> {
+    for (what, more) in [
+        ("the side that starts", [Side::A, Side::A]),
+        ("the side that waits", [Side::B, Side::B]),
+    ] {
+        let side = more[0];
+        let mut lab = lab(
+            vec![TunnelSpec::default(); 8],
+            IkeSpec {
+                both: "dpd_delay = 1\ndpd_timeout = 4\n".into(),
+                ..IkeSpec::default()
+            },
+        )?;
+        lab.must_work()?;
+        kill_whole(&mut lab, side)?;
+        interrupt::sleep(Duration::from_secs(1))?;
+        let began = Instant::now();
+        let Lab { pair, topology } = &mut lab;
+        pair.gateway(side).restart(topology)?;
+        let back = began.elapsed();
+        findings.add(format!(
+            "{what} killed as a whole and started again after 1 s: 8 tunnels up {:.1} s later",
+            back.as_secs_f64()
+        ));
+        ensure!(
+            back < Duration::from_secs(3),
+            "{back:?} is too long\n{}",
+            lab.logs()
+        );
+        lab.must_work().with_context(|| lab.logs())?;
+        lab.close()?;
+    }
+    Ok(())
+}
+
+pub(super) fn control_killed(findings: &mut Findings) -> Result<()> {
+    let mut lab = lab(vec![TunnelSpec::default(); 4], IkeSpec::default())?;
+    lab.must_work()?;
+    let sink = PacketSink::start(lab.site(Side::B), SITE_INTERFACE)?;
+    let port = PacketPort::open(lab.site(Side::A), SITE_INTERFACE)?;
+    let flows = flows(Side::A, Family::V4, Endpoints::Spread, 0, 16);
+    let traffic = std::thread::spawn(move || {
+        send_flows(
+            &port,
+            &flows,
+            &Sizes::fixed(600),
+            2000,
+            Duration::from_secs(6),
+        )
+    });
+    interrupt::sleep(Duration::from_millis(500))?;
+    lab.pair.a.process().signal(Signal::SIGKILL)?;
+    interrupt::sleep(Duration::from_secs(1))?;
+    let Lab { pair, topology } = &mut lab;
+    pair.a.restart(topology)?;
+    // New SAs, not the old ones.
+    let renewed = interrupt::wait_for(Duration::from_secs(10), || {
+        let status = lab.gateway(Side::A).status()?;
+        Ok(status.0["ike"]["established"] == 4)
+    })?;
+    ensure!(renewed, "no new SAs\n{}", lab.logs());
+    let sent = traffic
+        .join()
+        .map_err(|_| anyhow::anyhow!("the traffic panicked"))??;
+    let (report, gap) = sink.finish_with_gap(&sent)?;
+    findings.add(format!(
+        "control killed for a second and started again: {} of {} packets lost, longest pause {} ms",
+        report.total(|f| f.lost),
+        report.total(|f| f.sent),
+        gap.as_millis()
+    ));
     lab.must_work()?;
     lab.close()
 }

@@ -6,6 +6,7 @@
 mod basic;
 mod exchange;
 mod failure;
+mod forged;
 mod malformed;
 mod reload;
 mod router;
@@ -124,6 +125,26 @@ pub const ALL: &[Scenario] = &[
         name: "ike-rekey",
         about: "both sides rekey every few seconds under load: nothing is lost",
         run: exchange::rekey,
+    },
+    Scenario {
+        name: "ike-1000",
+        about: "1,000 tunnels by IKEv2: time and rate, with a progress display",
+        run: exchange::thousand,
+    },
+    Scenario {
+        name: "ike-flood",
+        about: "50,000 forged IKE_SA_INIT a second: tunnels stand, an honest peer gets in",
+        run: exchange::flood,
+    },
+    Scenario {
+        name: "ike-restart",
+        about: "a gateway loses its power: its tunnels are back within 3 s of its return",
+        run: exchange::restart,
+    },
+    Scenario {
+        name: "ike-control-killed",
+        about: "control is killed: packets flow on, the next one makes new SAs",
+        run: exchange::control_killed,
     },
     Scenario {
         name: "strongswan",
