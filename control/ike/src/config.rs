@@ -8,10 +8,14 @@ use std::{
     collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
 use hawser_api::{Secret, TrafficSelector};
+use hawser_ike_crypto::{
+    LocalCertificate, Prf, SignaturePolicy, TrustAnchors, TrustPolicy, name::describe,
+};
 use ipnet::IpNet;
 
 use crate::{
@@ -49,16 +53,20 @@ pub struct Settings {
     pub restart_most: Duration,
     /// How long an inbound SA stays after it was deleted, for packets under way.
     pub drain: Duration,
-    /// After answering a rekey, the outbound SA changes on the peer's DELETE of the old one, or
-    /// after this long if the DELETE is lost.
+    /// After answering a rekey, the outbound SA changes when the peer shows that it has our answer
+    /// (it deletes the old SA), or after this long. Until then the old SA works in both directions,
+    /// so waiting costs nothing; changing before a lost answer was sent again would lose packets.
+    /// So it is longer than the first retransmissions of usual peers (4 s and then 7 s).
     pub outbound_switch: Duration,
-    /// A new IKE SA that replaced or lost against another is forgotten after this long if the
-    /// peer does not delete it.
+    /// An SA that was replaced or lost against another is deleted by us after this long if the peer
+    /// does not delete it. Longer than `outbound_switch`, so that nobody deletes what is sent with.
     pub linger: Duration,
     /// Interval of NAT keepalives (RFC 3948, section 4) when nothing else is sent.
     pub keepalive: Duration,
     /// Emits [`crate::Event::KeyLog`] for every IKE SA. Whoever reads it can decrypt everything.
     pub key_log: bool,
+    /// What the calendar said when: the validity of certificates is judged by it.
+    pub wall_clock: (Instant, SystemTime),
     /// UDP port of IKE.
     pub ike_port: u16,
     /// UDP port of IKE and ESP in UDP (RFC 3948).
@@ -77,10 +85,11 @@ impl Default for Settings {
             restart_first: Duration::from_secs(1),
             restart_most: Duration::from_secs(30),
             drain: Duration::from_secs(2),
-            outbound_switch: Duration::from_secs(1),
-            linger: Duration::from_secs(10),
+            outbound_switch: Duration::from_secs(10),
+            linger: Duration::from_secs(15),
             keepalive: Duration::from_secs(20),
             key_log: false,
+            wall_clock: (Instant::now(), SystemTime::now()),
             ike_port: 500,
             natt_port: 4500,
         }
@@ -158,6 +167,56 @@ impl fmt::Display for Remote {
 pub enum Auth {
     /// A pre-shared key, the same for both directions.
     Psk(Secret),
+    /// Certificates of both sides.
+    Certificate(Certificates),
+}
+
+/// Our certificate, and which of the peer's are believed.
+#[derive(Clone)]
+pub struct Certificates {
+    /// Ours, with its chain and key.
+    pub local: Arc<LocalCertificate>,
+    /// Whom we believe, with revocation lists.
+    pub trust: Arc<TrustAnchors>,
+    /// How strictly revocation is checked.
+    pub trust_policy: TrustPolicy,
+    /// Which signatures are accepted.
+    pub signature_policy: SignaturePolicy,
+    /// Of the files that `local` and `trust` were read from: two configurations with the same
+    /// digest are the same, and their SAs go on over a reload. Revocation lists do not belong in
+    /// it; a new one holds from the next authentication on.
+    digest: Secret,
+}
+
+impl Certificates {
+    /// `files`: the octets of our chain, our key and the trust anchors.
+    #[must_use]
+    pub fn new(local: LocalCertificate, trust: TrustAnchors, files: &[&[u8]]) -> Self {
+        let digest = Prf::HmacSha2_256.mac(b"files of certificates", files);
+        Self {
+            local: Arc::new(local),
+            trust: Arc::new(trust),
+            trust_policy: TrustPolicy::default(),
+            signature_policy: SignaturePolicy::default(),
+            digest: Secret::new(digest.expose().to_vec()),
+        }
+    }
+}
+
+impl PartialEq for Certificates {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+            && self.trust_policy == other.trust_policy
+            && self.signature_policy == other.signature_policy
+    }
+}
+
+impl Eq for Certificates {}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificates({})", self.local.subject())
+    }
 }
 
 /// What happens when the peer is dead: AWS's words.
@@ -315,8 +374,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection between two addresses, which are the identities too, with the defaults of the
-    /// module's head.
+    /// A connection between two addresses, which are the identities too, with a pre-shared key and
+    /// the defaults of the module's head.
     #[must_use]
     pub fn new(id: ConnectionId, name: &str, local: IpAddr, remote: Remote, psk: Secret) -> Self {
         let remote_id = match remote {
@@ -444,12 +503,30 @@ pub(crate) fn check(connections: &[Connection]) -> Result<(), ConfigError> {
         if c.fragment_size < 576 {
             return fail("fragment_size is below 576 octets".into());
         }
-        let Auth::Psk(psk) = &c.auth;
-        if psk.expose().is_empty() {
-            return fail("the pre-shared key is empty".into());
+        if let Err(e) = check_auth(c) {
+            return fail(e);
         }
     }
     Ok(())
+}
+
+fn check_auth(c: &Connection) -> Result<(), String> {
+    match &c.auth {
+        Auth::Psk(key) if key.expose().is_empty() => Err("the pre-shared key is empty".into()),
+        Auth::Psk(_) => Ok(()),
+        Auth::Certificate(own) if own.trust.is_empty() => {
+            Err("no certificate authority is trusted".into())
+        }
+        Auth::Certificate(own) if own.local.identity(&c.local_id).is_none() => {
+            let known: Vec<String> = own.local.identities().iter().map(describe).collect();
+            Err(format!(
+                "local_id {} is not in our certificate, which is for {}",
+                describe(&c.local_id),
+                known.join(" or ")
+            ))
+        }
+        Auth::Certificate(_) => Ok(()),
+    }
 }
 
 fn check_lifetime(l: &Lifetime) -> Result<(), String> {

@@ -57,6 +57,10 @@ pub(crate) enum Fault {
     OurIdentity { asked: String, ours: String },
     /// The peer's AUTH is wrong for the pre-shared key.
     WrongPsk { identity: String },
+    /// The peer's certificate, or its signature.
+    Certificate(String),
+    /// We cannot sign.
+    OurProof(String),
     /// The peer wants to authenticate in a way that the connection does not allow.
     AuthMethod { theirs: String, ours: String },
     /// The peer refused.
@@ -111,6 +115,8 @@ impl Fault {
             Fault::PeerIdentity { .. }
             | Fault::OurIdentity { .. }
             | Fault::WrongPsk { .. }
+            | Fault::Certificate(_)
+            | Fault::OurProof(_)
             | Fault::AuthMethod { .. } => NotifyType::AuthenticationFailed,
             Fault::Broken { .. } | Fault::Malformed(_) | Fault::PublicValue(_) => {
                 NotifyType::InvalidSyntax
@@ -161,6 +167,7 @@ impl Fault {
             | Fault::PeerIdentity { .. }
             | Fault::OurIdentity { .. }
             | Fault::WrongPsk { .. }
+            | Fault::Certificate(_)
             | Fault::AuthMethod { .. }
             | Fault::GroupRefused { .. }
             | Fault::NoAdditional => Side::Configuration,
@@ -181,7 +188,7 @@ impl Fault {
             | Fault::Temporary
             | Fault::NoSuchChild(_) => Side::Peer,
             Fault::Unanswered { .. } | Fault::Dead { .. } => Side::Network,
-            Fault::Expired(_) | Fault::Internal(_) => Side::We,
+            Fault::Expired(_) | Fault::Internal(_) | Fault::OurProof(_) => Side::We,
         }
     }
 
@@ -216,6 +223,8 @@ impl Fault {
             Fault::WrongPsk { identity } => format!(
                 "the pre-shared key does not match that of {identity}: compare it on both sides"
             ),
+            Fault::Certificate(what) => format!("peer's certificate is refused: {what}"),
+            Fault::OurProof(what) => format!("we cannot prove who we are: {what}"),
             Fault::AuthMethod { theirs, ours } => format!(
                 "peer authenticates by {theirs}, this connection allows {ours}"
             ),

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
+use hawser_ike_crypto::name;
 pub use hawser_ike_wire::Identity;
 
 /// Which identity a peer may have.
@@ -14,17 +15,13 @@ pub enum IdentityMatch {
 }
 
 impl IdentityMatch {
-    /// Whether a peer that calls itself `identity` is meant. Names are compared without regard to
-    /// case, all else octet by octet.
+    /// Whether a peer that calls itself `identity` is meant: names in any case, distinguished
+    /// names in any encoding.
     #[must_use]
     pub fn matches(&self, identity: &Identity) -> bool {
-        match (self, identity) {
-            (IdentityMatch::Any, _) => true,
-            (IdentityMatch::Exact(Identity::Fqdn(a)), Identity::Fqdn(b))
-            | (IdentityMatch::Exact(Identity::Email(a)), Identity::Email(b)) => {
-                a.eq_ignore_ascii_case(b)
-            }
-            (IdentityMatch::Exact(a), b) => a == b,
+        match self {
+            IdentityMatch::Any => true,
+            IdentityMatch::Exact(expected) => name::same(expected, identity),
         }
     }
 }
@@ -33,7 +30,7 @@ impl fmt::Display for IdentityMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             IdentityMatch::Any => f.write_str("any identity"),
-            IdentityMatch::Exact(identity) => identity.fmt(f),
+            IdentityMatch::Exact(identity) => f.write_str(&name::describe(identity)),
         }
     }
 }
@@ -48,7 +45,7 @@ pub fn of_address(address: IpAddr) -> Identity {
 }
 
 /// Reads an identity: an address, `name@host` (e-mail), `@name` or `name` (FQDN), `keyid:text`,
-/// `keyid:0xHEX`, `asn1dn:0xHEX` (a distinguished name in DER).
+/// `keyid:0xHEX`, `CN=gw, O=Example` (a distinguished name) or `asn1dn:0xHEX` (the same in DER).
 ///
 /// # Errors
 /// A sentence about what is wrong.
@@ -66,6 +63,11 @@ pub fn parse(text: &str) -> Result<Identity, String> {
     if let Some(rest) = text.strip_prefix("asn1dn:") {
         let digits = rest.strip_prefix("0x").unwrap_or(rest);
         return not_empty(hex(digits)?).map(Identity::Dn);
+    }
+    if text.contains('=') {
+        return name::dn_from_text(text)
+            .map(Identity::Dn)
+            .map_err(|e| e.to_string());
     }
     let name = text.strip_prefix('@').unwrap_or(text);
     if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {

@@ -12,7 +12,7 @@
 //! SA leaves only when that SA is installed.
 //!
 //! # What is done
-//! RFC 7296 with pre-shared keys as initiator and responder for many peers, NAT traversal, cookies,
+//! RFC 7296 with pre-shared keys or certificates (RFC 7427) as initiator and responder for many peers, NAT traversal, cookies,
 //! rekeying with all collisions of sections 2.8 and 2.25, dead peer detection with AWS's actions,
 //! fragmentation (RFC 7383), childless initiation (RFC 6023), the addresses of MOBIKE (RFC 4555).
 //!
@@ -35,28 +35,33 @@ mod endpoint;
 mod event;
 mod exchange;
 mod fault;
+#[cfg(any(test, feature = "harness"))]
+pub mod harness;
 pub mod identity;
 mod nat;
 mod proposal;
 mod sa;
 mod selector;
 mod status;
-#[cfg(test)]
+#[cfg(any(test, feature = "harness"))]
 mod testing;
 #[cfg(test)]
 mod tests;
 mod timer;
 
 pub use config::{
-    Auth, Child, ConfigError, Connection, ConnectionId, Dpd, DpdAction, Lifetime, Remote,
-    Retransmit, Settings, Startup, everything,
+    Auth, Certificates, Child, ConfigError, Connection, ConnectionId, Dpd, DpdAction, Lifetime,
+    Remote, Retransmit, Settings, Startup, everything,
 };
 pub use endpoint::Endpoint;
 pub use event::{
     Event, Failure, Inbound, KeyLog, LogEntry, NatStatus, Outbound, Path, RekeyReason, Side, State,
     Transmit,
 };
-pub use hawser_ike_crypto::{Encr, Group, Integ, Prf, Random, SystemRandom};
+pub use hawser_ike_crypto::{
+    Encr, Group, Integ, LocalCertificate, Prf, Random, SignaturePolicy, SystemRandom, TrustAnchors,
+    TrustPolicy,
+};
 pub use identity::{Identity, IdentityMatch};
 pub use proposal::{ChildProposal, IkeProposal, ProposalError};
 pub use status::{ChildStatus, ConnectionCounters, ConnectionStatus, Counters};

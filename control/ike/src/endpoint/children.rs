@@ -4,7 +4,7 @@
 //! it; an old inbound SA stays for the drain time after its deletion. Which child is sent with is
 //! noted per configured child in `ConnectionState::active`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hawser_api::{Secret, Selectors, Spi};
 use hawser_ike_crypto::{ChildKeys, Nonces, Role};
@@ -27,9 +27,17 @@ pub(crate) enum Switch {
     /// When its predecessor is deleted, or after a while: the peer's inbound SA is there when our
     /// answer has arrived. At once if there is none to send with.
     Later,
+    /// The same, with a short while: the predecessor is of another IKE SA, which the peer may have
+    /// lost without saying so.
+    Soon,
     /// It will be deleted again.
     Never,
 }
+
+/// How long an old IKE SA's child is sent with when the peer has made a new IKE SA. Longer delays
+/// a peer that lost the old one silently; shorter loses packets of one that did not, if our answer
+/// is lost on the way.
+const TAKEOVER: Duration = Duration::from_secs(2);
 
 /// All that a new child is made of.
 pub(crate) struct NewChild<'a> {
@@ -105,11 +113,15 @@ impl Endpoint {
             .is_some_and(|c| c.active.contains_key(&new.config));
         match new.switch {
             Switch::Now => self.switch_to(now, sa, new.inbound),
-            Switch::Later if !sending => self.switch_to(now, sa, new.inbound),
-            Switch::Later => self.timers.set(
-                Timer::Child(new.inbound, ChildTimer::Switch),
-                now + self.settings.outbound_switch,
-            ),
+            Switch::Later | Switch::Soon if !sending => self.switch_to(now, sa, new.inbound),
+            Switch::Later | Switch::Soon => {
+                let pause = match new.switch {
+                    Switch::Soon => TAKEOVER,
+                    _ => self.settings.outbound_switch,
+                };
+                let timer = Timer::Child(new.inbound, ChildTimer::Switch);
+                self.timers.set(timer, now + pause);
+            }
             Switch::Never => {}
         }
         Ok(())
@@ -161,6 +173,23 @@ impl Endpoint {
         });
         self.touched.insert(sa.connection);
         self.emit(event);
+    }
+
+    /// A request came again: the peer does not have our answer, so it does not know what that made,
+    /// and cannot delete what that replaced.
+    pub(crate) fn postpone_switches(&mut self, now: Instant, sa: &IkeSa) {
+        let pauses = [
+            (ChildTimer::Switch, self.settings.outbound_switch),
+            (ChildTimer::Linger, self.settings.linger),
+        ];
+        for child in &sa.children {
+            for (timer, pause) in pauses {
+                let timer = Timer::Child(child.inbound, timer);
+                if self.timers.get(timer).is_some() {
+                    self.timers.set(timer, now + pause);
+                }
+            }
+        }
     }
 
     /// Removes a child that either side deleted. With `drain`, packets under way are still taken

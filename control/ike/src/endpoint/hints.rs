@@ -144,7 +144,9 @@ impl Endpoint {
         let soon = sa
             .hinted
             .is_some_and(|at| now.saturating_duration_since(at) < HINT_INTERVAL);
-        if soon || !matches!(sa.phase, Phase::Established(_)) {
+        // A peer that rekeyed the IKE SA and does not have our answer yet cannot know the new one.
+        let unproven = !sa.is_initiator() && sa.window.expected == Some(MessageId(0));
+        if soon || unproven || !matches!(sa.phase, Phase::Established(_)) {
             return;
         }
         sa.hinted = Some(now);

@@ -19,7 +19,7 @@ mod send;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use hawser_api::Spi;
@@ -257,6 +257,12 @@ impl Endpoint {
         if let Some(connection) = self.connections.get_mut(&sa.connection) {
             connection.forget(sa.id);
         }
+    }
+
+    /// What the calendar says.
+    pub(crate) fn calendar(&self, now: Instant) -> SystemTime {
+        let (then, calendar) = self.settings.wall_clock;
+        calendar + now.saturating_duration_since(then)
     }
 
     pub(crate) fn shutting_down(&self) -> bool {

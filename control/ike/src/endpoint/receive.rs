@@ -126,6 +126,7 @@ impl Endpoint {
             Arrival::New => {}
             Arrival::Copy(answer) => {
                 self.counters.repeated += 1;
+                self.postpone_switches(now, sa);
                 for datagram in answer {
                     self.transmit(path, datagram.clone());
                 }

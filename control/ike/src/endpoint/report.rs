@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hawser_ike_crypto::Role;
+use hawser_ike_crypto::{Role, name::describe};
 
 use super::Endpoint;
 use crate::{
@@ -141,7 +141,7 @@ impl Endpoint {
                 .map(|e| proposal::suite_words(e.keys.suite)),
             peer_identity: sa
                 .and_then(|sa| sa.in_use())
-                .map(|e| e.peer_identity.to_string()),
+                .map(|e| describe(&e.peer_identity)),
             spis: sa.map(|sa| (sa.initiator_spi.0, sa.responder_spi.0)),
             initiator: sa.map(|sa| sa.role == Role::Initiator),
             established_for: sa

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hawser_ike_wire::{ExchangeType, Header, Payload, Payloads};
+use hawser_ike_wire::{Delete, ExchangeType, Header, Payload, Payloads};
 
 use super::Endpoint;
 use crate::{
@@ -26,6 +26,10 @@ impl Endpoint {
         digest: u64,
         payloads: &Payloads,
     ) {
+        let ends = payloads.deletes().any(|d| matches!(d, Delete::IkeSa));
+        if !ends {
+            self.decide_for(now, sa);
+        }
         let answer: Vec<Payload> = match (&sa.phase, header.exchange) {
             (Phase::AwaitAuth(_), ExchangeType::IkeAuth) => self.on_auth_request(now, sa, payloads),
             (Phase::Established(_), ExchangeType::CreateChildSa) => {

@@ -1,17 +1,16 @@
 //! IKE_AUTH, our side begins (RFC 7296, sections 1.2, 2.15, 2.21.2; RFC 6023 without a child).
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hawser_api::Selectors;
-use hawser_ike_crypto::{Nonces, Role, psk};
+use hawser_ike_crypto::{Nonces, Role, name::describe};
 use hawser_ike_wire::{
-    AuthMethod, Authentication, Delete, ExchangeType, Identification, Notify, NotifyType, Payload,
-    Payloads,
+    Delete, ExchangeType, Identification, Notify, NotifyType, Payload, Payloads,
 };
 
-use super::{error_of, sa_payload};
+use super::{error_of, proof, sa_payload};
 use crate::{
-    config::{Auth, Connection},
+    config::Connection,
     endpoint::{Endpoint, NewChild, Switch},
     fault::{During, Fault},
     identity::IdentityMatch,
@@ -29,26 +28,31 @@ impl Endpoint {
             return;
         };
         state.child_spi = child_spi;
-        let id = Identification::from(config.local_id.clone());
+        let id = Identification::from(proof::our_identity(config));
         let octets = state.keys.keys.signed_octets(
             Role::Initiator,
             &state.init_request,
             &state.responder_nonce,
             &id.body(),
         );
-        let Auth::Psk(key) = &config.auth;
-        let auth = psk::sign(state.keys.suite.prf, &secret_of(key), &octets);
+        let prf = state.keys.suite.prf;
+        let (chain, auth) = match proof::prove(config, prf, &octets, &sa.peer_hashes) {
+            Ok(proven) => proven,
+            Err(fault) => {
+                self.attempt_failed(now, sa, &fault, true);
+                return;
+            }
+        };
         let mut payloads = vec![Payload::IdInitiator(id)];
+        payloads.extend(chain);
         if sa.initial_contact {
             payloads.push(Payload::Notify(Notify::new(NotifyType::InitialContact)));
         }
+        payloads.extend(proof::request(config));
         if let IdentityMatch::Exact(identity) = &config.remote_id {
             payloads.push(Payload::IdResponder(Identification::from(identity.clone())));
         }
-        payloads.push(Payload::Auth(Authentication {
-            method: AuthMethod::SharedKey,
-            data: auth,
-        }));
+        payloads.push(Payload::Auth(auth));
         if let (Some(spi), Some(child)) = (child_spi, config.children.first()) {
             let proposals = (1u8..)
                 .zip(&child.proposals)
@@ -76,7 +80,7 @@ impl Endpoint {
         if let Some(spi) = state.child_spi {
             self.release_spi(spi);
         }
-        let identity = match verify_responder(&state, &config, payloads) {
+        let identity = match verify_responder(&state, &config, payloads, self.calendar(now)) {
             Ok(identity) => identity,
             Err(fault) => {
                 let silent = matches!(fault, Fault::Refused { .. });
@@ -231,13 +235,14 @@ fn verify_responder(
     state: &AuthSent,
     config: &Connection,
     payloads: &Payloads,
+    calendar: SystemTime,
 ) -> Result<hawser_ike_wire::Identity, Fault> {
     let (Some(id), Some(auth)) = (payloads.id_responder(), payloads.auth()) else {
         return Err(match error_of(payloads) {
             Some(notify) => Fault::Refused {
                 during: During::Auth,
                 notify,
-                ours: config.local_id.to_string(),
+                ours: describe(&config.local_id),
             },
             None => Fault::Broken {
                 during: During::Auth,
@@ -248,14 +253,8 @@ fn verify_responder(
     let identity = id.identity();
     if !config.remote_id.matches(identity) {
         return Err(Fault::PeerIdentity {
-            theirs: identity.to_string(),
+            theirs: describe(identity),
             expected: config.remote_id.to_string(),
-        });
-    }
-    if auth.method != AuthMethod::SharedKey {
-        return Err(Fault::AuthMethod {
-            theirs: auth.method.to_string(),
-            ours: AuthMethod::SharedKey.to_string(),
         });
     }
     let octets = state.keys.keys.signed_octets(
@@ -264,16 +263,7 @@ fn verify_responder(
         &state.initiator_nonce,
         &id.body(),
     );
-    let Auth::Psk(key) = &config.auth;
-    if !psk::verify(state.keys.suite.prf, &secret_of(key), &octets, &auth.data) {
-        return Err(Fault::WrongPsk {
-            identity: identity.to_string(),
-        });
-    }
+    let prf = state.keys.suite.prf;
+    proof::verify(config, prf, &octets, identity, auth, payloads, calendar)?;
     Ok(identity.clone())
-}
-
-/// The configuration's key as the crypto's.
-pub(super) fn secret_of(key: &hawser_api::Secret) -> hawser_ike_crypto::Secret {
-    hawser_ike_crypto::Secret::new(key.expose().to_vec())
 }

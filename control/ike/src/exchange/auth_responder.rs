@@ -3,15 +3,17 @@
 use std::{sync::Arc, time::Instant};
 
 use hawser_api::Selectors;
-use hawser_ike_crypto::{IkeSuite, Nonces, Role, psk};
+use hawser_ike_crypto::{
+    IkeSuite, Nonces, Role,
+    name::{self, describe},
+};
 use hawser_ike_wire::{
-    AuthMethod, Authentication, Identification, Identity, Notify, NotifyType, Payload, Payloads,
-    ProtocolId,
+    Identification, Identity, Notify, NotifyType, Payload, Payloads, ProtocolId,
 };
 
-use super::{auth_initiator::secret_of, sa_payload};
+use super::{proof, sa_payload};
 use crate::{
-    config::{Auth, Connection},
+    config::Connection,
     endpoint::{Endpoint, NewChild, Switch},
     fault::{During, Fault},
     proposal::{self, select},
@@ -33,10 +35,18 @@ impl Endpoint {
         let Phase::AwaitAuth(state) = sa.phase.take() else {
             return Vec::new();
         };
-        match self.verify_initiator(&state, payloads) {
-            Ok((config, identity)) => {
+        let proven = self
+            .verify_initiator(now, &state, payloads)
+            .and_then(|(config, identity)| {
+                let ours = our_proof(&state, &config, &sa.peer_hashes)?;
+                Ok((config, identity, ours))
+            });
+        match proven {
+            Ok((config, identity, ours)) => {
                 sa.connection = config.id;
-                self.accept_initiator(now, sa, *state, &config, identity, payloads)
+                let mut answer = ours;
+                answer.extend(self.accept_initiator(now, sa, *state, &config, identity, payloads));
+                answer
             }
             Err(fault) => {
                 let answer = self.refusal(sa, &fault);
@@ -50,6 +60,7 @@ impl Endpoint {
     /// Finds the connection that the peer means and proves to be the peer of.
     fn verify_initiator(
         &self,
+        now: Instant,
         state: &AwaitAuth,
         payloads: &Payloads,
     ) -> Result<(Arc<Connection>, Identity), Fault> {
@@ -61,29 +72,29 @@ impl Endpoint {
         };
         let identity = id.identity();
         let meant = self.meant(state, identity, payloads)?;
-        if auth.method != AuthMethod::SharedKey {
-            return Err(Fault::AuthMethod {
-                theirs: auth.method.to_string(),
-                ours: AuthMethod::SharedKey.to_string(),
-            });
-        }
         let octets = state.keys.keys.signed_octets(
             Role::Initiator,
             &state.request,
             &state.responder_nonce,
             &id.body(),
         );
-        meant
-            .into_iter()
-            .find(|config| {
-                let Auth::Psk(key) = &config.auth;
-                let prf = state.keys.suite.prf;
-                psk::verify(prf, &secret_of(key), &octets, &auth.data)
-            })
-            .map(|config| (config, identity.clone()))
-            .ok_or_else(|| Fault::WrongPsk {
-                identity: identity.to_string(),
-            })
+        let prf = state.keys.suite.prf;
+        let mut fault = None;
+        for config in meant {
+            match proof::verify(
+                &config,
+                prf,
+                &octets,
+                identity,
+                auth,
+                payloads,
+                self.calendar(now),
+            ) {
+                Ok(()) => return Ok((config, identity.clone())),
+                Err(f) => fault = Some(f),
+            }
+        }
+        Err(fault.unwrap_or(Fault::Temporary))
     }
 
     /// The candidates whose identities fit.
@@ -109,22 +120,22 @@ impl Endpoint {
             expected.dedup();
             expected.truncate(4);
             return Err(Fault::PeerIdentity {
-                theirs: identity.to_string(),
+                theirs: describe(identity),
                 expected: expected.join(" or "),
             });
         }
         let asked = payloads.id_responder().map(Identification::identity);
         let meant: Vec<Arc<Connection>> = known
             .iter()
-            .filter(|c| asked.is_none_or(|a| *a == c.local_id))
+            .filter(|c| asked.is_none_or(|a| name::same(a, &c.local_id)))
             .filter(|c| allows(c, state.keys.suite))
             .take(TRIED)
             .map(|c| Arc::clone(c))
             .collect();
         if meant.is_empty() {
             return Err(Fault::OurIdentity {
-                asked: asked.map(ToString::to_string).unwrap_or_default(),
-                ours: known[0].local_id.to_string(),
+                asked: asked.map(describe).unwrap_or_default(),
+                ours: describe(&known[0].local_id),
             });
         }
         Ok(meant)
@@ -139,15 +150,6 @@ impl Endpoint {
         identity: Identity,
         payloads: &Payloads,
     ) -> Vec<Payload> {
-        let id = Identification::from(config.local_id.clone());
-        let octets = state.keys.keys.signed_octets(
-            Role::Responder,
-            &state.response,
-            &state.initiator_nonce,
-            &id.body(),
-        );
-        let Auth::Psk(key) = &config.auth;
-        let auth = psk::sign(state.keys.suite.prf, &secret_of(key), &octets);
         sa.nat.forced = config.force_encapsulation;
         sa.peer.mobike = config.mobike && payloads.notify(NotifyType::MobikeSupported).is_some();
         sa.phase = Phase::Established(Box::new(Established {
@@ -156,13 +158,7 @@ impl Endpoint {
         }));
         self.establish(now, sa);
         self.log_established(sa);
-        let mut answer = vec![
-            Payload::IdResponder(id),
-            Payload::Auth(Authentication {
-                method: AuthMethod::SharedKey,
-                data: auth,
-            }),
-        ];
+        let mut answer = Vec::new();
         let contact = payloads.notify(NotifyType::InitialContact).is_some();
         let nonces = Nonces {
             initiator: &state.initiator_nonce,
@@ -240,7 +236,7 @@ impl Endpoint {
             switch: if forgets_all {
                 Switch::Now
             } else {
-                Switch::Later
+                Switch::Soon
             },
         };
         if let Err(fault) = self.install_child(now, sa, new) {
@@ -300,7 +296,7 @@ impl Endpoint {
         };
         let detail = format!(
             "IKE SA established with {} at {} as {part}: {}, SPIs {} and {}",
-            e.peer_identity,
+            describe(&e.peer_identity),
             sa.path.remote,
             proposal::suite_words(e.keys.suite),
             sa.initiator_spi,
@@ -308,6 +304,26 @@ impl Endpoint {
         );
         self.log(sa.connection, detail);
     }
+}
+
+/// Who we are and the proof of it.
+fn our_proof(
+    state: &AwaitAuth,
+    config: &Connection,
+    peer_hashes: &[u16],
+) -> Result<Vec<Payload>, Fault> {
+    let id = Identification::from(proof::our_identity(config));
+    let octets = state.keys.keys.signed_octets(
+        Role::Responder,
+        &state.response,
+        &state.initiator_nonce,
+        &id.body(),
+    );
+    let (chain, auth) = proof::prove(config, state.keys.suite.prf, &octets, peer_hashes)?;
+    let mut payloads = vec![Payload::IdResponder(id)];
+    payloads.extend(chain);
+    payloads.push(Payload::Auth(auth));
+    Ok(payloads)
 }
 
 /// What a configured child and the peer have in common.

@@ -159,6 +159,7 @@ impl Endpoint {
             key_exchange,
             tried,
             collision: None,
+            deleted: Vec::new(),
         }));
         self.send_request(now, sa, ExchangeType::CreateChildSa, payloads, pending);
     }
@@ -184,7 +185,10 @@ impl Endpoint {
         }
         match self.accept_child(now, sa, &mut pending, child, payloads) {
             Ok(ours_is_lowest) => self.settle_child(now, sa, &pending, ours_is_lowest),
-            Err(fault) => self.child_refused(now, sa, pending, &fault, true),
+            Err(fault) => {
+                let lasting = fault != Fault::Temporary;
+                self.child_refused(now, sa, pending, &fault, lasting);
+            }
         }
     }
 
@@ -216,6 +220,10 @@ impl Endpoint {
                     ours: select::list_child(&child.proposals, true),
                 }
             })?;
+        let outbound = select::esp_spi(&chosen.spi)?;
+        if pending.deleted.contains(&outbound) {
+            return Err(Fault::Temporary);
+        }
         let secret = agree(pending.key_exchange.take(), chosen.what.group, payloads)?;
         let selectors = Selectors {
             local: selector::from_wire(tsi),
@@ -233,7 +241,7 @@ impl Endpoint {
             NewChild {
                 config: pending.child,
                 inbound: pending.spi,
-                outbound: select::esp_spi(&chosen.spi)?,
+                outbound,
                 suite: chosen.what,
                 selectors,
                 secret: secret.as_ref(),
@@ -306,6 +314,13 @@ impl Endpoint {
         }
         match error_of(payloads) {
             Some(NotifyType::TemporaryFailure) => {
+                if self.is_unproven(&pending) {
+                    self.postpone_switches(now, sa);
+                }
+                self.child_refused(now, sa, pending, &Fault::Temporary, false);
+            }
+            Some(NotifyType::ChildSaNotFound) if self.is_unproven(&pending) => {
+                self.postpone_switches(now, sa);
                 self.child_refused(now, sa, pending, &Fault::Temporary, false);
             }
             Some(NotifyType::ChildSaNotFound) => self.child_unknown_to_peer(now, sa, &pending),
@@ -332,6 +347,15 @@ impl Endpoint {
             return;
         }
         self.send_child(now, sa, pending.child, old, Some(group), pending.tried);
+    }
+
+    /// Whether the child that we want to rekey was made at the peer's request, and the peer has not
+    /// shown yet that it has our answer.
+    fn is_unproven(&self, pending: &PendingChild) -> bool {
+        pending.replaces.is_some_and(|old| {
+            let timer = Timer::Child(old, ChildTimer::Switch);
+            self.timers.get(timer).is_some()
+        })
     }
 
     /// We believe in a child that the peer does not have: it is gone, and made anew.

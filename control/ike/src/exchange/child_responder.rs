@@ -210,7 +210,11 @@ fn replaced(sa: &IkeSa, payloads: &Payloads) -> Result<Option<Spi>, Fault> {
     };
     let spi = select::esp_spi(&notify.spi)?;
     let Some(child) = sa.child_of_peer(spi) else {
-        return Err(Fault::NoSuchChild(spi));
+        // It may be the child that the peer has made at our request, in an answer that is late.
+        return Err(match sa.window.pending() {
+            Some(Pending::Child(_)) => Fault::Temporary,
+            _ => Fault::NoSuchChild(spi),
+        });
     };
     match child.stage {
         ChildStage::Live => Ok(Some(child.inbound)),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hawser_api::Spi;
+use hawser_ike_crypto::name::describe;
 use hawser_ike_wire::{ChildSpi, Delete, ExchangeType, NotifyType, Payload, Payloads, ProtocolId};
 
 use crate::{
@@ -12,6 +13,9 @@ use crate::{
     fault::{During, Fault},
     sa::{IkeSa, Phase, child::ChildStage, pending::Pending},
 };
+
+/// Deleted children that are remembered for a late answer.
+const REMEMBERED: usize = 8;
 
 /// A child that the peer deleted without a successor is made anew after this long, if the
 /// connection is to be up: time for the peer to finish what it deleted it for.
@@ -26,15 +30,11 @@ impl Endpoint {
         path: Path,
         payloads: &Payloads,
     ) -> Vec<Payload> {
-        if payloads.deletes().any(|d| matches!(d, Delete::IkeSa)) {
-            self.on_ike_deleted(now, sa, payloads);
-            return Vec::new();
-        }
         if payloads.notify(NotifyType::AuthenticationFailed).is_some() {
             // RFC 7296, section 2.21.2: the initiator does not accept our proof.
             let ours = self
                 .connection(sa.connection)
-                .map(|c| c.local_id.to_string())
+                .map(|c| describe(&c.local_id))
                 .unwrap_or_default();
             let fault = Fault::Refused {
                 during: During::Auth,
@@ -45,13 +45,17 @@ impl Endpoint {
             self.end_by_peer(now, sa);
             return Vec::new();
         }
+        if payloads.deletes().any(|d| matches!(d, Delete::IkeSa)) {
+            self.on_ike_deleted(now, sa);
+            return Vec::new();
+        }
         let mut answer = self.on_children_deleted(now, sa, payloads);
         answer.extend(self.on_mobike_request(now, sa, path, payloads));
         answer
     }
 
     /// The peer deletes the IKE SA, and with it all children.
-    fn on_ike_deleted(&mut self, now: Instant, sa: &mut IkeSa, payloads: &Payloads) {
+    fn on_ike_deleted(&mut self, now: Instant, sa: &mut IkeSa) {
         // RFC 7296, section 2.25.2: our own rekeying is forgotten; the peer's, if it rekeyed too,
         // has made the successor.
         let collision = match sa.window.pending_mut() {
@@ -63,11 +67,7 @@ impl Endpoint {
             self.adopt(now, sa, &collision);
         }
         if matches!(sa.phase, Phase::Established(_)) {
-            let why = match payloads.notify(NotifyType::AuthenticationFailed) {
-                Some(_) => "peer refuses our proof of identity and deleted the IKE SA",
-                None => "peer deleted the IKE SA",
-            };
-            self.log(sa.connection, why.into());
+            self.log(sa.connection, "peer deleted the IKE SA".into());
         }
         self.end_by_peer(now, sa);
     }
@@ -104,6 +104,7 @@ impl Endpoint {
         let mut ours = Vec::new();
         for spi in named {
             let Some(child) = sa.child_of_peer(spi) else {
+                note_unknown(sa, spi);
                 continue;
             };
             let (inbound, config) = (child.inbound, child.config);
@@ -216,5 +217,14 @@ impl Endpoint {
         let id = sa.connection;
         self.abandon(now, sa);
         self.ended(now, id, Ending::Closed);
+    }
+}
+
+/// The peer deletes a child that we do not know: perhaps the one that we are asking for.
+fn note_unknown(sa: &mut IkeSa, spi: Spi) {
+    if let Some(Pending::Child(pending)) = sa.window.pending_mut()
+        && pending.deleted.len() < REMEMBERED
+    {
+        pending.deleted.push(spi);
     }
 }

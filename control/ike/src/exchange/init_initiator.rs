@@ -6,7 +6,7 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use hawser_ike_crypto::{Group, IkeKeys, KeyExchange, Nonces, Role};
+use hawser_ike_crypto::{Group, IkeKeys, KeyExchange, Nonces, Role, SIGNATURE_HASHES};
 use hawser_ike_wire::{
     self as wire, ExchangeType, Header, IkeSpi, Message, MessageId, Notify, NotifyType, Payload,
     Payloads,
@@ -14,7 +14,7 @@ use hawser_ike_wire::{
 
 use super::{error_of, lower, sa_payload};
 use crate::{
-    config::{Connection, ConnectionId},
+    config::{Auth, Connection, ConnectionId},
     endpoint::Endpoint,
     event::Path,
     fault::{During, Fault},
@@ -85,6 +85,7 @@ impl Endpoint {
             path,
             nat: nat::Nat::default(),
             peer: Capabilities::default(),
+            peer_hashes: Vec::new(),
             phase: Phase::InitSent(Box::new(state)),
             window: Window::new(),
             tasks: Vec::new(),
@@ -95,6 +96,7 @@ impl Endpoint {
             spoke: now,
             lowest_nonce: Vec::new(),
             hinted: None,
+            undecided: None,
             initial_contact,
         });
         self.send_init(now, &mut sa, &config);
@@ -304,6 +306,7 @@ impl Endpoint {
             config.force_encapsulation,
         );
         sa.peer = peer_capabilities(payloads, config);
+        sa.peer_hashes = peer_hashes(payloads);
         if sa.nat.encapsulated() {
             sa.path.local.set_port(self.settings.natt_port);
             sa.path.remote.set_port(self.settings.natt_port);
@@ -334,7 +337,18 @@ pub(super) fn own_capabilities(config: &Connection) -> Vec<Payload> {
     if config.fragmentation {
         notifies.push(Notify::new(NotifyType::Ikev2FragmentationSupported));
     }
+    if matches!(config.auth, Auth::Certificate(_)) {
+        notifies.push(Notify::signature_hashes(&SIGNATURE_HASHES));
+    }
     notifies.into_iter().map(Payload::Notify).collect()
+}
+
+/// The hash algorithms that the peer accepts in signatures; many more than exist are cut off.
+pub(super) fn peer_hashes(payloads: &Payloads) -> Vec<u16> {
+    payloads
+        .notify(NotifyType::SignatureHashAlgorithms)
+        .map(|n| n.hashes().take(16).collect())
+        .unwrap_or_default()
 }
 
 /// What the peer says in IKE_SA_INIT that it can do, and we want.

@@ -14,8 +14,8 @@ use hawser_ike_wire::{
 };
 
 use super::{
-    init_initiator::{own_capabilities, peer_capabilities},
-    lower, sa_payload,
+    init_initiator::{own_capabilities, peer_capabilities, peer_hashes},
+    lower, proof, sa_payload,
 };
 use crate::{
     config::ConnectionId,
@@ -260,9 +260,8 @@ impl Endpoint {
             let natd = nat::notifies(header.initiator_spi, spi, &path, forced);
             answer.extend(natd.map(Payload::Notify));
         }
-        if peer.fragmentation {
-            answer.extend(own_capabilities(&config));
-        }
+        answer.extend(own_capabilities(&config));
+        answer.extend(proof::request(&config));
         answer.push(Payload::Notify(Notify::new(
             NotifyType::ChildlessIkev2Supported,
         )));
@@ -301,6 +300,7 @@ impl Endpoint {
                 forced,
             ),
             peer,
+            peer_hashes: peer_hashes(payloads),
             phase: Phase::AwaitAuth(Box::new(state)),
             window,
             tasks: Vec::new(),
@@ -311,6 +311,7 @@ impl Endpoint {
             spoke: now,
             lowest_nonce,
             hinted: None,
+            undecided: None,
             initial_contact: false,
         });
         self.cradle.insert(sa.id, path.remote, header.initiator_spi);

@@ -8,6 +8,7 @@ mod informational;
 mod init_initiator;
 mod init_responder;
 mod mobike;
+mod proof;
 mod rekey;
 
 use hawser_ike_wire::{NotifyType, Payload, Payloads, SecurityAssociation};

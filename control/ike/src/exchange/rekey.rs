@@ -142,6 +142,7 @@ impl Endpoint {
                 lowest_nonce: new.lowest_nonce.clone(),
                 made: new.id,
             });
+            new.undecided = Some(sa.id);
             // Kept beside, to be forgotten if nothing comes of it.
             let at = now + config.dpd.timeout;
             self.timers.set(Timer::Sa(new.id, SaTimer::Forget), at);
@@ -241,6 +242,7 @@ impl Endpoint {
         match theirs {
             Some((mut made, lowest)) if new.lowest_nonce < lowest => {
                 // Ours goes; the peer deletes the old one.
+                made.undecided = None;
                 self.inherit(sa, &mut made);
                 self.timers.cancel(Timer::Sa(made.id, SaTimer::Forget));
                 self.log_rekeyed(&made);
@@ -255,6 +257,7 @@ impl Endpoint {
             other => {
                 if let Some((mut made, _)) = other {
                     // The peer deletes its own.
+                    made.undecided = None;
                     self.replace(now, &mut made);
                     self.put(made);
                 }
@@ -364,12 +367,31 @@ impl Endpoint {
             self.put(made);
             return false;
         }
+        made.undecided = None;
         self.inherit(sa, &mut made);
         self.timers.cancel(Timer::Sa(made.id, SaTimer::Forget));
         self.replace(now, sa);
         self.log_rekeyed(&made);
         self.hatch(made);
         true
+    }
+
+    /// The peer uses the SA that its rekeying made: it has decided that this one stays. Ours, which
+    /// is still under way, has lost.
+    pub(crate) fn decide_for(&mut self, now: Instant, sa: &mut IkeSa) {
+        let Some(old) = sa.undecided.take() else {
+            return;
+        };
+        let Some(mut old) = self.sas.remove(&old) else {
+            return;
+        };
+        self.timers.cancel(Timer::Sa(sa.id, SaTimer::Forget));
+        if old.is_established() {
+            self.inherit(&mut old, sa);
+            self.replace(now, &mut old);
+            self.log_rekeyed(sa);
+        }
+        self.put(old);
     }
 
     /// The SA that follows, without children yet.
@@ -406,6 +428,7 @@ impl Endpoint {
             path: sa.path,
             nat: sa.nat,
             peer: sa.peer,
+            peer_hashes: Vec::new(),
             phase: Phase::Established(Box::new(established)),
             window: Window::new(),
             tasks: Vec::new(),
@@ -416,6 +439,7 @@ impl Endpoint {
             spoke: now,
             lowest_nonce: lower(&material.initiator_nonce, &material.responder_nonce),
             hinted: None,
+            undecided: None,
             initial_contact: false,
         });
         self.arm_sa(now, &mut new);

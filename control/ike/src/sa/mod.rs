@@ -33,6 +33,8 @@ pub(crate) struct IkeSa {
     pub(crate) nat: Nat,
     /// The peer's capabilities.
     pub(crate) peer: Capabilities,
+    /// Hash algorithms that the peer accepts in signatures (RFC 7427).
+    pub(crate) peer_hashes: Vec<u16>,
     pub(crate) phase: Phase,
     pub(crate) window: Window,
     /// What we want to do when the window is free, in order.
@@ -51,6 +53,9 @@ pub(crate) struct IkeSa {
     pub(crate) lowest_nonce: Vec<u8>,
     /// The peer's hints that it does not know us are followed up once in a while only.
     pub(crate) hinted: Option<Instant>,
+    /// Made by the peer's rekeying of this SA while ours is under way: which of the two stays is
+    /// not decided yet, and the children are still there.
+    pub(crate) undecided: Option<SaId>,
     /// Ours: we tell the peer that this is our only SA with it.
     pub(crate) initial_contact: bool,
 }

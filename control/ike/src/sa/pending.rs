@@ -81,6 +81,9 @@ pub(crate) struct PendingChild {
     pub(crate) tried: Vec<Group>,
     /// The peer rekeyed the same child meanwhile.
     pub(crate) collision: Option<ChildCollision>,
+    /// Children that the peer deleted meanwhile and that we do not know: the one that we ask for
+    /// may be among them, if its deletion overtook the answer.
+    pub(crate) deleted: Vec<Spi>,
 }
 
 /// The peer's rekeying of the child that we are rekeying.

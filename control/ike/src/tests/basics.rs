@@ -466,7 +466,7 @@ fn a_changed_connection_is_made_anew_and_an_unchanged_one_stays() {
     let mut other = a;
     other.children[0].replay_window = 64;
     world.configure(0, vec![other]);
-    world.run(15 * SECOND);
+    world.run(20 * SECOND);
     world.expect_up();
     assert_ne!(world.status(0).spis, before);
     assert_eq!(

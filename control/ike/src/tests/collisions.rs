@@ -130,6 +130,14 @@ const CHILD: &[Case] = &[
         "da rb > > < < > <",
     ),
     stopping("delete against rekey, the rekey first", "da rb < < > > < >"),
+    stopping(
+        "a delete overtakes the answer that made the child",
+        "ra > ~< db < > ^< + > < > <",
+    ),
+    case(
+        "the other side rekeys what its late answer made",
+        "ra > ~< rb < > ^< > < > < > <",
+    ),
     stopping("both delete at once", "da db > < > <"),
     stopping(
         "both delete at once, one response is lost",
@@ -294,8 +302,9 @@ impl Play {
         self.world.call(side, |e, now| {
             let sa = e.connections[&ID].current.expect("up");
             e.with_sa(now, sa, |_, sa| {
-                let spi = sa.children[0].inbound;
-                sa.children[0].stage = ChildStage::Closing;
+                let child = sa.children.last_mut().expect("a child");
+                child.stage = ChildStage::Closing;
+                let spi = child.inbound;
                 sa.want(Task::CloseChild(spi));
             });
             e.settle();

@@ -1,7 +1,10 @@
 //! Two endpoints in virtual time.
 
 mod basics;
+mod certificates;
 mod collisions;
+mod features;
 mod flood;
 mod peers;
+mod rekeys;
 mod world;

@@ -214,7 +214,7 @@ fn reauthentication_makes_the_new_tunnel_first() {
     let mut world = World::up(118, a, b);
     let first = world.status(0).spis;
     world.lossless = true;
-    world.run(70 * SECOND);
+    world.run(80 * SECOND);
     world.expect_up();
     assert_ne!(world.status(0).spis, first);
     assert_eq!(

@@ -293,9 +293,11 @@ impl World {
                     .find_map(|(_, n)| n.inbound.get(&outbound.spi));
                 let Some(inbound) = theirs else {
                     panic!(
-                        "node {i} sends on {:#x}, which nobody receives on, after {:?}",
+                        "node {i} sends on {:#x}, which nobody receives on, after {:?}: {:#?} {:#?}",
                         outbound.spi.0,
-                        self.now - self.start
+                        self.now - self.start,
+                        self.nodes[0].log,
+                        self.nodes[1].log,
                     );
                 };
                 assert!(inbound.key == outbound.key, "keys differ");
