@@ -5,6 +5,7 @@ mod certificates;
 mod collisions;
 mod features;
 mod flood;
+mod many;
 mod peers;
 mod rekeys;
 mod world;
