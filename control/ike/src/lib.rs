@@ -42,6 +42,7 @@ mod nat;
 mod proposal;
 mod sa;
 mod selector;
+mod settings;
 mod status;
 #[cfg(any(test, feature = "harness"))]
 mod testing;
@@ -51,7 +52,7 @@ mod timer;
 
 pub use config::{
     Auth, Certificates, Child, ConfigError, Connection, ConnectionId, Dpd, DpdAction, Lifetime,
-    Remote, Retransmit, Settings, Startup, everything,
+    Remote, Startup, everything,
 };
 pub use endpoint::Endpoint;
 pub use event::{
@@ -64,4 +65,5 @@ pub use hawser_ike_crypto::{
 };
 pub use identity::{Identity, IdentityMatch};
 pub use proposal::{ChildProposal, IkeProposal, ProposalError};
+pub use settings::{Retransmit, Settings};
 pub use status::{ChildStatus, ConnectionCounters, ConnectionStatus, Counters};

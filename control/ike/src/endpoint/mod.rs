@@ -34,10 +34,11 @@ pub(crate) use requests::fault_answer;
 
 use self::connections::Finder;
 use crate::{
-    config::{ConnectionId, Settings},
+    config::ConnectionId,
     cookie::Cookies,
     event::{Event, Transmit},
     sa::{IkeSa, SaId},
+    settings::Settings,
     status::Counters,
     timer::{SaTimer, Timer, Timers},
 };
