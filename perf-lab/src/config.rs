@@ -302,11 +302,14 @@ fn exchange(side: Side, keys: &KeySource) -> String {
         Side::A => &ike.a,
         Side::B => &ike.b,
     };
-    format!(
-        "\n[connection.ike]\nsecrets = \"secrets.toml\"\n{}{}",
-        lines(&ike.both),
-        lines(own)
-    )
+    let all = format!("{}{}", lines(&ike.both), lines(own));
+    let by_secret = !all.contains("certificate =");
+    let secrets = if by_secret {
+        "secrets = \"secrets.toml\"\n"
+    } else {
+        ""
+    };
+    format!("\n[connection.ike]\n{secrets}{all}")
 }
 
 /// The text of a secrets file with one new key for the connection: the same for both ends.

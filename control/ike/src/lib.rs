@@ -60,8 +60,8 @@ pub use event::{
     Transmit,
 };
 pub use hawser_ike_crypto::{
-    Encr, Group, Integ, LocalCertificate, Prf, Random, SignaturePolicy, SystemRandom, TrustAnchors,
-    TrustPolicy,
+    Encr, Group, Integ, LoadError, LocalCertificate, Prf, Random, SignaturePolicy, SystemRandom,
+    TrustAnchors, TrustPolicy,
 };
 pub use identity::{Identity, IdentityMatch};
 pub use proposal::{ChildProposal, IkeProposal, ProposalError};

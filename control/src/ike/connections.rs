@@ -4,8 +4,9 @@ use std::{net::IpAddr, time::Duration};
 
 use hawser_api::{Secret, TrafficSelector, TunnelId};
 use hawser_ike::{
-    Auth, Child, ChildProposal, Connection, ConnectionId, Dpd, DpdAction, Encr, Group, Identity,
-    IdentityMatch, IkeProposal, Integ, Lifetime, Prf, Remote, Settings, Startup,
+    Auth, Certificates, Child, ChildProposal, Connection, ConnectionId, Dpd, DpdAction, Encr,
+    Group, Identity, IdentityMatch, IkeProposal, Integ, Lifetime, LoadError, LocalCertificate, Prf,
+    Remote, Settings, Startup, TrustAnchors,
 };
 use ipnet::IpNet;
 
@@ -38,27 +39,62 @@ pub(super) fn settings(config: &Config) -> Settings {
 }
 
 /// The connections of all tunnels with a key exchange.
-#[must_use]
-pub(super) fn connections(config: &Config, ids: &Ids) -> Vec<Connection> {
-    let one = |tunnel| connection(tunnel, ids.tunnel(&tunnel.name)?);
-    config.tunnels.iter().filter_map(one).collect()
+///
+/// # Errors
+/// Certificates that cannot be used.
+pub(super) fn connections(config: &Config, ids: &Ids) -> Result<Vec<Connection>, String> {
+    let mut connections = Vec::new();
+    for tunnel in &config.tunnels {
+        if let (Some(id), Some(ike)) = (ids.tunnel(&tunnel.name), tunnel.ike()) {
+            connections.push(connection(tunnel, id, ike)?);
+        }
+    }
+    Ok(connections)
 }
 
-fn connection(tunnel: &config::Tunnel, id: TunnelId) -> Option<Connection> {
-    let ike = tunnel.ike()?;
+/// How both sides prove who they are; with a certificate also who that is.
+fn auth(said: &said::Auth) -> Result<(Auth, Option<Identity>), String> {
+    let files = match said {
+        said::Auth::PreSharedKey(key) => {
+            return Ok((Auth::Psk(Secret::new(key.expose().to_vec())), None));
+        }
+        said::Auth::Certificate(files) => files,
+    };
+    let sentence = |error: LoadError| error.to_string();
+    let local = LocalCertificate::load(&files.chain, files.key.expose()).map_err(sentence)?;
+    let mut trust = TrustAnchors::new();
+    for file in &files.authorities {
+        trust.add(file).map_err(sentence)?;
+    }
+    for file in &files.revocations {
+        trust.add_crl(file).map_err(sentence)?;
+    }
+    let subject = local.identities().first().cloned();
+    let mut read: Vec<&[u8]> = vec![&files.chain, files.key.expose()];
+    read.extend(files.authorities.iter().map(Vec::as_slice));
+    let auth = Auth::Certificate(Certificates::new(local, trust, &read));
+    Ok((auth, subject))
+}
+
+fn connection(
+    tunnel: &config::Tunnel,
+    id: TunnelId,
+    ike: &said::Ike,
+) -> Result<Connection, String> {
     let local = tunnel.local.value;
     let remote = if tunnel.any_remote() {
         Remote::Any
     } else {
         Remote::Address(tunnel.remote.value)
     };
-    let said::Auth::PreSharedKey(key) = &ike.auth else {
-        return None;
-    };
-    let key = Secret::new(key.expose().to_vec());
-    let mut connection =
-        Connection::new(connection_of(id), &tunnel.name, local, remote, key.clone());
-    connection.auth = Auth::Psk(key);
+    let (auth, subject) =
+        auth(&ike.auth).map_err(|why| format!("{}: certificates: {why}", tunnel.name))?;
+    let none = Secret::new(Vec::new());
+    let mut connection = Connection::new(connection_of(id), &tunnel.name, local, remote, none);
+    connection.auth = auth;
+    if let Some(subject) = subject {
+        connection.local_id = subject;
+    }
     if let Some(id) = &ike.local_id {
         connection.local_id = identity(id);
     }
@@ -95,7 +131,7 @@ fn connection(tunnel: &config::Tunnel, id: TunnelId) -> Option<Connection> {
         lifetime: lifetime(times.phase2, times.child_rekey()),
         replay_window: ike.replay_window,
     }];
-    Some(connection)
+    Ok(connection)
 }
 
 fn seconds(seconds: u32) -> Duration {

@@ -93,7 +93,7 @@ impl Exchange {
     /// What the endpoint does not take; nothing of it has changed then.
     pub fn configure(&mut self, config: &Config, ids: &Ids) -> Result<(), String> {
         self.endpoint
-            .configure(Instant::now(), connections::connections(config, ids))
+            .configure(Instant::now(), connections::connections(config, ids)?)
             .map_err(|error| error.to_string())?;
         let with_ike = || {
             let tunnels = config.tunnels.iter().filter(|t| t.ike().is_some());

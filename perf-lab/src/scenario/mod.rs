@@ -167,6 +167,11 @@ pub const ALL: &[Scenario] = &[
         run: strongswan::options,
     },
     Scenario {
+        name: "strongswan-certificates",
+        about: "RSA and ECDSA certificates with strongSwan, large ones in fragments",
+        run: strongswan::certificates,
+    },
+    Scenario {
         name: "strongswan-refusals",
         about: "what does not fit is refused, with a sentence that says what and where",
         run: strongswan::refusals,

@@ -1,6 +1,9 @@
 //! Hawser and strongSwan: each starts, each rekeys, and each decrypts what the other one sends.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -10,6 +13,7 @@ use crate::{
     gateway::Gateway,
     interrupt,
     netns::unique_prefix,
+    shell,
     strongswan::{Connection, StrongSwan},
     topology::{Family, SITE_INTERFACE, Side, Topology, TopologyConfig},
     traffic::{
@@ -39,6 +43,8 @@ struct Case {
     charon: String,
     we_start: bool,
     tunnels: u32,
+    /// strongSwan's private key, with certificates.
+    swan_key: Option<String>,
 }
 
 impl Case {
@@ -50,6 +56,7 @@ impl Case {
             charon: String::new(),
             we_start,
             tunnels: 1,
+            swan_key: None,
         }
     }
 
@@ -87,6 +94,9 @@ impl Case {
             digits,
             (&self.charon, ""),
         )?;
+        if let Some(key) = &self.swan_key {
+            fs::copy(key, swan.folder().join("swanctl/private/own.key"))?;
+        }
         swan.load().with_context(|| swan.log())?;
         let startup = if self.we_start { "start" } else { "add" };
         let spec = PairSpec {
@@ -398,6 +408,61 @@ pub(super) fn options(findings: &mut Findings) -> Result<()> {
             let what = format!(
                 "{}, {}",
                 case.what,
+                if we_start {
+                    "we start"
+                } else {
+                    "strongSwan starts"
+                }
+            );
+            let (lab, time) = case.up().with_context(|| what.clone())?;
+            lab.must_work(SHORT).with_context(|| what.clone())?;
+            findings.add(format!("{what}: up after {} ms", time.as_millis()));
+            lab.close()?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn certificates(findings: &mut Findings) -> Result<()> {
+    const NAMES: [&str; 2] = ["a.example.net", "b.example.net"];
+    for (kind, key) in [
+        ("RSA 4096", "-newkey rsa:4096"),
+        ("ECDSA P-256", "-newkey ec -pkeyopt ec_paramgen_curve:P-256"),
+    ] {
+        let folder = Directory::create(&format!("{}-ca", unique_prefix()))?;
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let [ca, ca_key] = [at("ca.pem"), at("ca.key")];
+        shell::run(&format!(
+            "openssl req -x509 {key} -nodes -keyout {ca_key} -out {ca} -subj /O=Lab/CN=Authority -days 3"
+        ))?;
+        for name in NAMES {
+            let [certificate, request, own] =
+                ["pem", "csr", "key"].map(|e| at(&format!("{name}.{e}")));
+            shell::run(&format!(
+                "openssl req {key} -nodes -keyout {own} -out {request} -subj /O=Lab/CN={name} \
+                 -addext subjectAltName=DNS:{name}"
+            ))?;
+            shell::run(&format!(
+                "openssl x509 -req -in {request} -CA {ca} -CAkey {ca_key} -CAcreateserial -days 3 \
+                 -copy_extensions copy -out {certificate}"
+            ))?;
+        }
+        for we_start in [true, false] {
+            let mut case = Case::new(kind, we_start);
+            case.ike = format!(
+                "certificate = \"{}\"\nprivate_key = \"{}\"\nauthorities = \"{ca}\"\n\
+                 local_id = \"{}\"\nremote_id = \"{}\"\n",
+                at("a.example.net.pem"),
+                at("a.example.net.key"),
+                NAMES[0],
+                NAMES[1]
+            );
+            case.swan.auth = "pubkey".into();
+            case.swan.own = format!("id = {}\ncerts = {}", NAMES[1], at("b.example.net.pem"));
+            case.swan.peer = format!("id = {}\ncacerts = {ca}", NAMES[0]);
+            case.swan_key = Some(at("b.example.net.key"));
+            let what = format!(
+                "{kind}, {}",
                 if we_start {
                     "we start"
                 } else {

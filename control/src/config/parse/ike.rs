@@ -8,6 +8,7 @@ use std::{
 };
 
 use hawser_api::Secret;
+use hawser_ike::{LoadError, LocalCertificate, TrustAnchors};
 use ipnet::IpNet;
 
 use crate::config::{
@@ -435,12 +436,14 @@ impl IkeDefaults {
                 };
                 let authorities = all(&self.authorities);
                 let revocations = all(&self.revocations);
-                Some(Auth::Certificate(Certificates {
+                let files = Certificates {
                     chain: chain?,
                     key: key?,
                     authorities: authorities?,
                     revocations: revocations?,
-                }))
+                };
+                usable(context, certificate, &files);
+                Some(Auth::Certificate(files))
             }
         }
     }
@@ -525,6 +528,31 @@ impl IkeDefaults {
             delay,
             timeout,
             action: self.dpd_action.unwrap_or(action),
+        }
+    }
+}
+
+/// Says what is wrong with certificates where they are named, before a peer does.
+fn usable(context: &Context<'_>, at: &At<String>, files: &Certificates) {
+    let wrong = |what: &str, error: LoadError| {
+        context.error(
+            &at.span,
+            format!("{what}: {error}"),
+            "name PEM or DER files: our chain and its key, the authorities, their revocation lists",
+        );
+    };
+    if let Err(error) = LocalCertificate::load(&files.chain, files.key.expose()) {
+        wrong("our certificate", error);
+    }
+    let mut trust = TrustAnchors::new();
+    for file in &files.authorities {
+        if let Err(error) = trust.add(file) {
+            wrong("an authority", error);
+        }
+    }
+    for file in &files.revocations {
+        if let Err(error) = trust.add_crl(file) {
+            wrong("a revocation list", error);
         }
     }
 }
