@@ -26,7 +26,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::world::{ID, Packet, World, pair};
+use super::{
+    orders::every_order,
+    world::{ID, Packet, World, pair},
+};
 use crate::{
     RekeyReason, State,
     sa::{child::ChildStage, pending::Task},
@@ -427,31 +430,16 @@ fn ike_sas_survive_every_collision() {
     play_all(IKE);
 }
 
-/// Tries every sequence of `depth` deliveries, with up to `losses` of them lost, after both sides
-/// began.
+/// After both sides began.
 fn explore(begin: &[&str], depth: usize, losses: usize, seed: u64) -> usize {
-    const WORDS: [&str; 4] = [">", "<", "!>", "!<"];
-    let mut tried = 0;
-    let mut path = vec![0usize; depth];
-    loop {
-        let lost = path.iter().filter(|w| **w >= 2).count();
-        if lost <= losses {
-            let words: Vec<&str> = path.iter().map(|w| WORDS[*w]).collect();
-            let label = format!("{} {}, seed {seed}", begin.join(" "), words.join(" "));
-            let mut play = Play::new(seed, Traffic::All, label);
-            for word in begin.iter().chain(&words) {
-                play.word(word);
-            }
-            play.finish();
-            tried += 1;
+    every_order(depth, losses, |words| {
+        let label = format!("{} {}, seed {seed}", begin.join(" "), words.join(" "));
+        let mut play = Play::new(seed, Traffic::All, label);
+        for word in begin.iter().chain(words) {
+            play.word(word);
         }
-        // The next path, as a number of base four.
-        let Some(position) = path.iter().rposition(|w| *w < WORDS.len() - 1) else {
-            return tried;
-        };
-        path[position] += 1;
-        path[position + 1..].fill(0);
-    }
+        play.finish();
+    })
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod collisions;
 mod features;
 mod flood;
 mod many;
+mod orders;
 mod peers;
 mod rekeys;
 mod world;
