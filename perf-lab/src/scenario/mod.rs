@@ -149,42 +149,42 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "strongswan",
         about: "a tunnel with strongSwan, started from either side, traffic both ways",
-        run: strongswan::basic,
+        run: |findings| strongswan::here(findings, strongswan::basic),
     },
     Scenario {
         name: "strongswan-proposals",
         about: "ciphers, hashes and groups with strongSwan",
-        run: strongswan::proposals,
+        run: |findings| strongswan::here(findings, strongswan::proposals),
     },
     Scenario {
         name: "strongswan-rekeys",
         about: "rekeys by us, by strongSwan and by both at once, under traffic: nothing is lost",
-        run: strongswan::rekeys,
+        run: |findings| strongswan::here(findings, strongswan::rekeys),
     },
     Scenario {
         name: "strongswan-options",
         about: "cookies, fragments, INVALID_KE_PAYLOAD, childless, names, with strongSwan",
-        run: strongswan::options,
+        run: |findings| strongswan::here(findings, strongswan::options),
     },
     Scenario {
         name: "strongswan-certificates",
         about: "RSA and ECDSA certificates with strongSwan, large ones in fragments",
-        run: strongswan::certificates,
+        run: |findings| strongswan::here(findings, strongswan::certificates),
     },
     Scenario {
         name: "strongswan-refusals",
         about: "what does not fit is refused, with a sentence that says what and where",
-        run: strongswan::refusals,
+        run: |findings| strongswan::here(findings, strongswan::refusals),
     },
     Scenario {
         name: "strongswan-death",
         about: "strongSwan is killed and started again: noticed in time, up again",
-        run: strongswan::death,
+        run: |findings| strongswan::here(findings, strongswan::death),
     },
     Scenario {
         name: "strongswan-64",
         about: "64 tunnels with strongSwan",
-        run: strongswan::many,
+        run: |findings| strongswan::here(findings, strongswan::many),
     },
     Scenario {
         name: "scale",

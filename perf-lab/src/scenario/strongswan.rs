@@ -14,7 +14,7 @@ use crate::{
     interrupt,
     netns::unique_prefix,
     shell,
-    strongswan::{Connection, StrongSwan},
+    strongswan::{self, Connection, StrongSwan},
     topology::{Family, SITE_INTERFACE, Side, Topology, TopologyConfig},
     traffic::{
         Endpoints, Sizes, TrafficReport, flows,
@@ -177,6 +177,21 @@ impl Lab {
 
     fn close(self) -> Result<()> {
         self.hawser.stop()
+    }
+}
+
+/// Runs a scenario where strongSwan is, and says so where it is not.
+pub(super) fn here(
+    findings: &mut Findings,
+    scenario: fn(&mut Findings) -> Result<()>,
+) -> Result<()> {
+    let openssl = || (!shell::has("openssl")).then(|| "needs `openssl`".to_owned());
+    match strongswan::unavailable().or_else(openssl) {
+        Some(why) => {
+            findings.add(format!("SKIPPED: {why}"));
+            Ok(())
+        }
+        None => scenario(findings),
     }
 }
 
