@@ -1,6 +1,9 @@
 //! Tunnels by IKEv2 between two gateways of ours.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use hawser_aead::Suite;
@@ -118,14 +121,25 @@ pub(super) fn rekey(findings: &mut Findings) -> Result<()> {
     }
     let lost: u64 = reports.iter().map(|r| r.total(|f| f.lost)).sum();
     let packets: u64 = reports.iter().map(|r| r.total(|f| f.received)).sum();
+    // A busy machine may not let the workers run for so long that their rings fill up. That is no
+    // fault of a rekey, and is counted by the kernel; what the data plane itself drops is.
+    let (mut dropped, mut starved) = (BTreeMap::new(), 0);
+    for side in [Side::A, Side::B] {
+        let status = lab.gateway(side).status()?;
+        dropped.extend(status.drops());
+        starved += status.kernel_drops().values().sum::<u64>();
+    }
     findings.add(format!(
-        "8 tunnels, {seconds} s, {packets} packets both ways, {} rekeys of child SAs: {lost} lost",
+        "8 tunnels, {seconds} s, {packets} packets both ways, {} rekeys of child SAs: {lost} lost, \
+         {starved} of them in rings that were full; dropped by the data planes: {dropped:?}",
         rekeys[0].max(rekeys[1])
     ));
     ensure!(rekeys[0] >= 8, "only {rekeys:?} rekeys\n{}", lab.logs());
+    ensure!(dropped.is_empty(), "dropped: {dropped:?}\n{}", lab.logs());
     ensure!(
-        lost == 0,
-        "{lost} packets lost: {reports:?}\n{}",
+        lost <= starved,
+        "{} packets lost without a trace\n{}",
+        lost - starved,
         lab.logs()
     );
     lab.must_work()?;
