@@ -189,6 +189,7 @@ impl Daemon {
         tracing::error!(
             pid,
             how,
+            %error,
             delay_ms = delay.as_millis() as u64,
             "the data plane is gone"
         );
