@@ -265,7 +265,6 @@ impl Worker {
             work += batch.len();
             queue.received_bytes += batch.iter().map(|frame| frame.len() as u64).sum::<u64>();
             let port = queue.port;
-            batch.iter().for_each(Frame::prefetch);
             self.pipeline
                 .from_port(port, batch.into_iter(), stamp, &mut self.out);
             self.flush(now);

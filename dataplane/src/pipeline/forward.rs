@@ -34,8 +34,7 @@ pub(super) struct Way {
 /// packet.
 ///
 /// Only what every packet needs, so that a phase reads one cache line for it and none of the
-/// frame: frames lie 2 KiB apart, so their first lines compete for a few sets of the L1 cache and
-/// the batch's do not fit. What few packets need is parsed again.
+/// frame. What few packets need is parsed again.
 #[derive(Clone, Copy)]
 pub(super) struct Brief {
     way: Way,

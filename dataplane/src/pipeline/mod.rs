@@ -237,8 +237,8 @@ impl Pipeline {
         &self.tables
     }
 
-    /// Handles frames that a port received. The caller has asked the processor for their first
-    /// cache lines ([`Frame::prefetch`]): by the time the last is asked for the first is there.
+    /// Handles frames that a port received. Their first cache lines have been asked for
+    /// ([`Frame::prefetch`]), as a socket does when it takes them from its ring.
     pub fn from_port(
         &mut self,
         port: PortId,
