@@ -13,11 +13,13 @@ pub enum Rung {
     AesNi,
     /// Own kernel, two blocks to a vector: VAES and VPCLMULQDQ with AVX2.
     Vaes,
+    /// Own kernel, four blocks to a vector: VAES and VPCLMULQDQ with AVX-512.
+    Avx512,
 }
 
 impl Rung {
     /// Every rung, slowest first.
-    pub const ALL: [Rung; 3] = [Rung::Portable, Rung::AesNi, Rung::Vaes];
+    pub const ALL: [Rung; 4] = [Rung::Portable, Rung::AesNi, Rung::Vaes, Rung::Avx512];
 
     /// Whether this processor has the instructions the rung needs.
     #[must_use]
@@ -30,6 +32,7 @@ impl Rung {
             Rung::Portable => "portable",
             Rung::AesNi => "aesni",
             Rung::Vaes => "vaes",
+            Rung::Avx512 => "avx512",
         }
     }
 }

@@ -8,7 +8,7 @@ use core::arch::x86_64::{
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::ghash::{POLYNOMIAL, Sum, polynomial};
+use super::ghash::{POLYNOMIAL, Sum, divide, polynomial};
 use super::simd::{Block, Simd, Xmm};
 use crate::prefetch_all;
 
@@ -38,22 +38,22 @@ pub(super) struct Key {
     /// starts at the last power can be loaded.
     pub(super) powers: [Block; POWERS + 3],
     /// For each power the sum of its two 64-bit halves, in both halves.
-    pub(super) sums: [Block; POWERS + 3],
+    pub(super) seconds: [Block; POWERS + 3],
 }
 
 impl Key {
     /// `key` is 16 or 32 bytes and `salt` 4.
-    pub(super) fn new(s: Xmm, key: &[u8], salt: &[u8], esn: bool) -> Box<Self> {
+    pub(super) fn new(s: Xmm, key: &[u8], salt: &[u8], esn: bool, schoolbook: bool) -> Box<Self> {
         let mut expanded = Box::new(Self {
             round_keys: [Block::default(); 15],
             salt: u32::from_ne_bytes(salt.try_into().expect("4 bytes")),
             esn,
             long: key.len() == 32,
             powers: [Block::default(); POWERS + 3],
-            sums: [Block::default(); POWERS + 3],
+            seconds: [Block::default(); POWERS + 3],
         });
         expanded.expand_round_keys(s, key);
-        expanded.expand_powers(s);
+        expanded.expand_powers(s, schoolbook);
         expanded
     }
 
@@ -64,7 +64,21 @@ impl Key {
         // The packet's blocks, those of the AAD and of the lengths; a long one needs all powers.
         let from = POWERS.saturating_sub(len.div_ceil(16));
         prefetch_all(&self.powers[from..POWERS]);
-        prefetch_all(&self.sums[from..POWERS]);
+        prefetch_all(&self.seconds[from..POWERS]);
+    }
+
+    /// The powers, and what else multiplication needs of them, for a vector whose first block
+    /// has the power at `index`.
+    #[inline(always)]
+    pub(super) fn powers<S: Simd>(&self, s: S, index: usize) -> (S::V, S::V) {
+        debug_assert!(index < POWERS);
+        // SAFETY: a vector that starts at any power ends within the table.
+        unsafe {
+            (
+                s.load(self.powers.as_ptr().add(index).cast()),
+                s.load(self.seconds.as_ptr().add(index).cast()),
+            )
+        }
     }
 
     pub(super) fn rounds(&self) -> usize {
@@ -100,14 +114,18 @@ impl Key {
         words.zeroize();
     }
 
-    fn expand_powers(&mut self, s: Xmm) {
+    fn expand_powers(&mut self, s: Xmm, schoolbook: bool) {
         let first = self.hash_key(s);
         let polynomial = polynomial(s);
         let mut power = first;
         for i in 1..=POWERS {
             let sum = s.xor(power, s.swap(power));
             store(&mut self.powers[POWERS - i], power);
-            store(&mut self.sums[POWERS - i], sum);
+            if schoolbook {
+                store(&mut self.seconds[POWERS - i], divide(s, power, polynomial));
+            } else {
+                store(&mut self.seconds[POWERS - i], sum);
+            }
             let mut next = Sum::zero(s);
             next.add(s, power, first, s.xor(first, s.swap(first)));
             power = next.reduce(s, polynomial);

@@ -13,7 +13,7 @@
 //! and the same for `b`, `a1 b1`, `a0 b0` and `(a1 + a0)(b1 + b0)`. The sum `b1 + b0` of
 //! each power comes from the key.
 
-use super::simd::{HIGH_HIGH, LOW_LOW, Simd};
+use super::simd::{HIGH_HIGH, HIGH_LOW, LOW_HIGH, LOW_LOW, Simd};
 
 /// Low 64 bits' share of the reduction polynomial: `x^63 + x^62 + x^57`.
 pub(super) const POLYNOMIAL: u64 = 0xc200_0000_0000_0000;
@@ -47,10 +47,33 @@ impl<S: Simd> Sum<S> {
     /// halves of a lane.
     #[inline(always)]
     pub(super) fn add(&mut self, s: S, blocks: S::V, powers: S::V, sums: S::V) {
+        if S::SCHOOLBOOK {
+            self.low = s.xor3(
+                self.low,
+                s.clmul::<HIGH_LOW>(blocks, powers),
+                s.clmul::<LOW_LOW>(blocks, sums),
+            );
+            self.middle = s.xor3(
+                self.middle,
+                s.clmul::<HIGH_HIGH>(blocks, powers),
+                s.clmul::<LOW_HIGH>(blocks, sums),
+            );
+            return;
+        }
         let folded = s.xor(blocks, s.swap(blocks));
         self.low = s.xor(self.low, s.clmul::<LOW_LOW>(blocks, powers));
         self.high = s.xor(self.high, s.clmul::<HIGH_HIGH>(blocks, powers));
         self.middle = s.xor(self.middle, s.clmul::<LOW_LOW>(folded, sums));
+    }
+
+    /// The sum of both.
+    #[inline(always)]
+    pub(super) fn plus(self, s: S, other: Self) -> Self {
+        Self {
+            low: s.xor(self.low, other.low),
+            middle: s.xor(self.middle, other.middle),
+            high: s.xor(self.high, other.high),
+        }
     }
 
     /// The three vectors, for [`Simd::pin`].
@@ -85,6 +108,13 @@ impl<S: Simd> Sum<S> {
     /// `high + (middle + low x^-64) x^-64`.
     #[inline(always)]
     pub(super) fn reduce(self, s: S, polynomial: S::V) -> S::V {
+        if S::SCHOOLBOOK {
+            return s.xor3(
+                self.middle,
+                s.swap(self.low),
+                s.clmul::<LOW_LOW>(self.low, polynomial),
+            );
+        }
         let middle = s.xor(self.middle, s.xor(self.low, self.high));
         let middle = s.xor(middle, divide(s, self.low, polynomial));
         s.xor(self.high, divide(s, middle, polynomial))
@@ -94,6 +124,6 @@ impl<S: Simd> Sum<S> {
 /// `v * x^-64`. The low half of `v`, times the polynomial (whose constant term is 1), clears
 /// itself when added; what stays is `v` moved down and the rest of that product.
 #[inline(always)]
-fn divide<S: Simd>(s: S, v: S::V, polynomial: S::V) -> S::V {
+pub(super) fn divide<S: Simd>(s: S, v: S::V, polynomial: S::V) -> S::V {
     s.xor(s.swap(v), s.clmul::<LOW_LOW>(v, polynomial))
 }

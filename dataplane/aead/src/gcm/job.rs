@@ -1,8 +1,6 @@
 //! What the kernels need to know of one packet, and the AES rounds they share.
 
-use core::arch::x86_64::{
-    __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set_epi64x,
-};
+use core::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8};
 
 use super::expand::{Key, POWERS, STRETCH};
 use super::simd::{Block, Simd};
@@ -28,45 +26,44 @@ static COUNTERS: [Block; COUNTERS_LEN] = {
     table
 };
 
-/// A packet, taken apart.
-#[derive(Clone, Copy)]
-pub(super) struct Job<'k, S: Simd> {
-    pub(super) key: &'k Key,
-    /// First byte of the encrypted part.
-    pub(super) data: *mut u8,
-    /// Bytes of the encrypted part. 16 bytes of tag follow, and 16 of header go before.
-    pub(super) len: usize,
-    /// Nonce with counter 0, plus the first round key, in every lane.
-    base: S::V,
+/// A packet, taken apart: one cache line.
+///
+/// The jobs of a batch are all written before the first is read. A vector read of what scalar
+/// stores have just written would wait for them to reach the cache (25 ns on some processors).
+#[repr(C, align(64))]
+pub(super) struct Job<'k> {
+    /// Nonce with counter 0.
+    nonce: Block,
     /// The AAD as a GHASH block, bytes reversed.
-    pub(super) aad: __m128i,
-    /// The lengths of AAD and data in bits as a GHASH block, bytes reversed.
-    pub(super) lengths: __m128i,
+    aad: Block,
+    /// The lengths of data and AAD in bits as a GHASH block, bytes reversed.
+    lengths: Block,
+    /// First byte of the encrypted part. 16 bytes of header go before, and of tag behind it.
+    data: *mut u8,
+    pub(super) key: &'k Key,
 }
 
-impl<'k, S: Simd> Job<'k, S> {
+impl<'k> Job<'k> {
     /// A packet to be sealed; writes its sequence number and IV.
     #[inline(always)]
-    pub(super) fn seal(s: S, key: &'k Key, packet: &mut Packet<'_>) -> Self {
+    pub(super) fn seal(key: &'k Key, packet: &mut Packet<'_>) -> Self {
         let iv = packet.sequence.to_be_bytes();
         packet.write_sequence();
         packet.bytes[HEADER..HEADER + IV].copy_from_slice(&iv);
-        Self::new(s, key, packet, iv)
+        Self::new(key, packet, iv)
     }
 
     /// A packet to be opened.
     #[inline(always)]
-    pub(super) fn open(s: S, key: &'k Key, packet: &mut Packet<'_>) -> Self {
+    pub(super) fn open(key: &'k Key, packet: &mut Packet<'_>) -> Self {
         let iv = packet.bytes[HEADER..HEADER + IV]
             .try_into()
             .expect("8 bytes");
-        Self::new(s, key, packet, iv)
+        Self::new(key, packet, iv)
     }
 
-    /// All in registers: a nonce put together in memory and read back as a vector at once
-    /// would wait for the stores (25 ns on some processors).
     #[inline(always)]
-    fn new(s: S, key: &'k Key, packet: &mut Packet<'_>, iv: [u8; IV]) -> Self {
+    fn new(key: &'k Key, packet: &mut Packet<'_>, iv: [u8; IV]) -> Self {
         let len = packet.bytes.len() - HEADER - IV - TAG;
         let spi = u32::from_be_bytes(packet.bytes[..4].try_into().expect("4 bytes"));
         let (spi, sequence) = (u64::from(spi), packet.sequence);
@@ -80,120 +77,125 @@ impl<'k, S: Simd> Job<'k, S> {
         let (aad_high, aad_low, aad_len) = match packet.other_aad {
             Some((bytes, len)) => {
                 let aad = u128::from_be_bytes(bytes);
-                ((aad >> 64) as u64, aad as u64, len as i64)
+                ((aad >> 64) as u64, aad as u64, len as u64)
             }
             None => (aad_high, aad_low, aad_len),
         };
         let iv = u64::from_le_bytes(iv);
-        let salt = u64::from(key.salt);
-        // SAFETY: SSE2 only.
-        let (nonce, aad, lengths) = unsafe {
-            (
-                _mm_set_epi64x((iv >> 32) as i64, (iv << 32 | salt) as i64),
-                _mm_set_epi64x(aad_high as i64, aad_low as i64),
-                _mm_set_epi64x(aad_len * 8, len as i64 * 8),
-            )
-        };
         Self {
-            key,
+            nonce: Block::new(iv << 32 | u64::from(key.salt), iv >> 32),
+            aad: Block::new(aad_low, aad_high),
+            lengths: Block::new(len as u64 * 8, aad_len * 8),
             // SAFETY: the packet is at least header, IV and tag long.
             data: unsafe { packet.bytes.as_mut_ptr().add(HEADER + IV) },
-            len,
-            base: s.xor(s.splat(nonce), s.splat_from(&key.round_keys[0])),
-            aad,
-            lengths,
+            key,
         }
+    }
+
+    /// Bytes of data.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.lengths.low() as usize / 8
     }
 
     /// Blocks of data, the last one perhaps not full.
     #[inline(always)]
     pub(super) fn blocks(&self) -> usize {
-        self.len.div_ceil(16)
+        self.len().div_ceil(16)
     }
 
     /// Vectors of data, the last one perhaps not full.
     #[inline(always)]
-    pub(super) fn vectors(&self) -> usize {
-        self.len.div_ceil(S::BYTES)
+    pub(super) fn vectors<S: Simd>(&self) -> usize {
+        self.len().div_ceil(S::BYTES)
     }
 
-    /// Bytes in the last vector: 1 to [`Simd::BYTES`] (if there is data).
+    /// The AAD as a GHASH block.
     #[inline(always)]
-    pub(super) fn tail(&self) -> usize {
-        self.len - (self.vectors() - 1) * S::BYTES
+    pub(super) fn aad(&self) -> &Block {
+        &self.aad
     }
 
-    /// Counter blocks for vector `vector` of the data, first round key added.
+    /// Both lengths as a GHASH block.
     #[inline(always)]
-    pub(super) fn counters(&self, s: S, vector: usize) -> S::V {
-        let at = 2 + vector * S::LANES;
-        debug_assert!(at + S::LANES <= COUNTERS_LEN);
-        // SAFETY: a packet's length is limited to what the table holds.
-        s.xor(self.base, unsafe {
-            s.load(COUNTERS.as_ptr().add(at).cast())
-        })
+    pub(super) fn lengths(&self) -> &Block {
+        &self.lengths
     }
 
-    /// Counter block 1, whose encryption hides the tag, first round key added, in every lane.
+    /// The nonce with counter 0.
     #[inline(always)]
-    pub(super) fn tag_counter(&self, s: S) -> S::V {
-        s.xor(self.base, s.splat_from(&COUNTERS[1]))
+    pub(super) fn nonce(&self) -> &Block {
+        &self.nonce
+    }
+
+    /// Nonce with counter 0, first round key added, in every lane: to be added to
+    /// [`counters`].
+    #[inline(always)]
+    pub(super) fn base<S: Simd>(&self, s: S) -> S::V {
+        s.xor(
+            s.splat_from(&self.nonce),
+            s.splat_from(&self.key.round_keys[0]),
+        )
     }
 
     /// Start of data vector `vector`.
     #[inline(always)]
-    pub(super) fn at(&self, vector: usize) -> *mut u8 {
-        debug_assert!(vector * S::BYTES <= self.len);
+    fn at<S: Simd>(&self, vector: usize) -> *mut u8 {
+        debug_assert!(vector * S::BYTES <= self.len());
         // SAFETY: within the data, or one past it.
         unsafe { self.data.add(vector * S::BYTES) }
     }
 
-    /// The data of a vector that is full.
+    /// Bytes in data vector `vector`, which is the last: 1 to [`Simd::BYTES`].
     #[inline(always)]
-    pub(super) fn load(&self, s: S, vector: usize) -> S::V {
-        debug_assert!((vector + 1) * S::BYTES <= self.len);
-        // SAFETY: within the data.
-        unsafe { s.load(self.at(vector)) }
+    fn tail<S: Simd>(&self, vector: usize) -> usize {
+        self.len() - vector * S::BYTES
     }
 
-    /// The data of the last vector, zero beyond its end.
+    /// Ciphertext of data vector `vector` for GHASH, zero beyond the data's end. `last` says
+    /// whether it is the last, which may not be full.
     #[inline(always)]
-    pub(super) fn load_last(&self, s: S) -> S::V {
-        // SAFETY: 16 bytes of tag follow the data.
-        let v = unsafe { s.load_tail(self.at(self.vectors() - 1), self.tail()) };
-        s.and(v, s.mask(self.tail()))
+    pub(super) fn load<S: Simd>(&self, s: S, vector: usize, last: bool) -> S::V {
+        let at = self.at::<S>(vector);
+        // SAFETY: within the data; and behind the last vector are 16 bytes of tag.
+        s.reverse(unsafe {
+            if last {
+                s.load_tail(at, self.tail::<S>(vector))
+            } else {
+                s.load(at)
+            }
+        })
     }
 
-    /// Adds key stream to a vector that is full.
+    /// Adds key stream to data vector `vector`, and returns what is then there as
+    /// [`load`](Self::load) does.
     #[inline(always)]
-    pub(super) fn apply(&self, s: S, vector: usize, key_stream: S::V) {
-        let v = s.xor(self.load(s, vector), key_stream);
-        // SAFETY: within the data.
-        unsafe { s.store(self.at(vector), v) }
-    }
-
-    /// Adds key stream to the last vector. Bytes of the tag behind it may be written, with the
-    /// value they have.
-    #[inline(always)]
-    pub(super) fn apply_last(&self, s: S, key_stream: S::V) {
-        let (at, tail) = (self.at(self.vectors() - 1), self.tail());
-        let key_stream = s.and(key_stream, s.mask(tail));
-        // SAFETY: 16 bytes of tag follow the data.
-        unsafe { s.store_tail(at, tail, s.xor(s.load_tail(at, tail), key_stream)) }
+    pub(super) fn apply<S: Simd>(&self, s: S, vector: usize, last: bool, key_stream: S::V) -> S::V {
+        let at = self.at::<S>(vector);
+        // SAFETY: within the data; and behind the last vector are 16 bytes of tag.
+        s.reverse(unsafe {
+            if last {
+                s.add_tail(at, self.tail::<S>(vector), key_stream)
+            } else {
+                let v = s.xor(s.load(at), key_stream);
+                s.store(at, v);
+                v
+            }
+        })
     }
 
     /// The tag in the packet.
     #[inline(always)]
     pub(super) fn tag(&self) -> __m128i {
         // SAFETY: 16 bytes of tag follow the data; SSE2 only.
-        unsafe { _mm_loadu_si128(self.data.add(self.len).cast()) }
+        unsafe { _mm_loadu_si128(self.data.add(self.len()).cast()) }
     }
 
     /// Writes the tag.
     #[inline(always)]
     pub(super) fn write_tag(&self, tag: __m128i) {
         // SAFETY: 16 bytes of tag follow the data; SSE2 only.
-        unsafe { core::arch::x86_64::_mm_storeu_si128(self.data.add(self.len).cast(), tag) }
+        unsafe { core::arch::x86_64::_mm_storeu_si128(self.data.add(self.len()).cast(), tag) }
     }
 
     /// Zeroes the data of a packet that was not authentic.
@@ -201,7 +203,7 @@ impl<'k, S: Simd> Job<'k, S> {
     #[inline(never)]
     pub(super) fn wipe(&self) {
         // SAFETY: the data.
-        unsafe { core::ptr::write_bytes(self.data, 0, self.len) }
+        unsafe { core::ptr::write_bytes(self.data, 0, self.len()) }
     }
 
     /// Index of the power that block `block` of the data is to be multiplied with. Blocks are
@@ -216,19 +218,6 @@ impl<'k, S: Simd> Job<'k, S> {
         }
     }
 
-    /// The powers, and their sums, for a vector whose first block has the power at `index`.
-    #[inline(always)]
-    pub(super) fn powers(&self, s: S, index: usize) -> (S::V, S::V) {
-        debug_assert!(index < POWERS);
-        // SAFETY: a vector that starts at any power ends within the table.
-        unsafe {
-            (
-                s.load(self.key.powers.as_ptr().add(index).cast()),
-                s.load(self.key.sums.as_ptr().add(index).cast()),
-            )
-        }
-    }
-
     /// First block of the last stretch.
     #[inline(always)]
     pub(super) fn last_stretch(&self) -> usize {
@@ -240,6 +229,21 @@ impl<'k, S: Simd> Job<'k, S> {
     pub(super) fn aad_power(&self) -> usize {
         self.power(0) - 1
     }
+}
+
+/// Counters of data vector `vector`, to be added to [`Job::base`].
+#[inline(always)]
+pub(super) fn counters<S: Simd>(s: S, vector: usize) -> S::V {
+    let at = 2 + vector * S::LANES;
+    debug_assert!(at + S::LANES <= COUNTERS_LEN);
+    // SAFETY: a packet's length is limited to what the table holds.
+    unsafe { s.load(COUNTERS.as_ptr().add(at).cast()) }
+}
+
+/// Counter 1, whose encryption hides the tag, in every lane.
+#[inline(always)]
+pub(super) fn tag_counter<S: Simd>(s: S) -> S::V {
+    s.splat_from(&COUNTERS[1])
 }
 
 /// Whether two tags are equal: all bytes are compared, wherever they differ.

@@ -35,6 +35,8 @@ mod short;
 #[cfg(target_arch = "x86_64")]
 mod simd;
 #[cfg(target_arch = "x86_64")]
+mod team;
+#[cfg(target_arch = "x86_64")]
 mod vector;
 
 use arrayvec::ArrayVec;

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 
 use super::expand::Key;
 use super::job::Job;
-use super::simd::{Simd, Xmm, Ymm};
+use super::simd::{Simd, Xmm, Ymm, Zmm};
 use super::{HEADER, IV, Packet, TAG};
 use super::{long, short};
 use crate::BATCH;
@@ -17,6 +17,7 @@ pub(super) fn is_available(rung: Rung) -> bool {
         Rung::Portable => false,
         Rung::AesNi => Xmm::is_available(),
         Rung::Vaes => Ymm::is_available(),
+        Rung::Avx512 => Zmm::is_available(),
     }
 }
 
@@ -45,7 +46,7 @@ impl VectorKey {
                 long: key.len() == 32,
             },
             // SAFETY: every rung here includes what `Xmm` needs.
-            key: Key::new(unsafe { Xmm::new() }, key, salt, esn),
+            key: Key::new(unsafe { Xmm::new() }, key, salt, esn, rung == Rung::Avx512),
         })
     }
 
@@ -90,12 +91,21 @@ entry_points!(
     "avx2,aes,pclmulqdq,vaes,vpclmulqdq"
 );
 
+entry_points!(
+    seal_avx512,
+    open_avx512,
+    Zmm,
+    "avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq"
+);
+
 impl Kernel {
     /// Seals each packet with the key at its place; all keys are for this kernel.
     pub(super) fn seal(self, keys: &[&Key], packets: &mut [Packet<'_>]) {
         // SAFETY: a kernel exists only if its rung is available.
         unsafe {
             match (self.rung, self.long) {
+                (Rung::Avx512, false) => seal_avx512::<10>(keys, packets),
+                (Rung::Avx512, true) => seal_avx512::<14>(keys, packets),
                 (Rung::Vaes, false) => seal_vaes::<10>(keys, packets),
                 (Rung::Vaes, true) => seal_vaes::<14>(keys, packets),
                 (_, false) => seal_aesni::<10>(keys, packets),
@@ -110,6 +120,8 @@ impl Kernel {
         // SAFETY: a kernel exists only if its rung is available.
         unsafe {
             match (self.rung, self.long) {
+                (Rung::Avx512, false) => open_avx512::<10>(keys, packets),
+                (Rung::Avx512, true) => open_avx512::<14>(keys, packets),
                 (Rung::Vaes, false) => open_vaes::<10>(keys, packets),
                 (Rung::Vaes, true) => open_vaes::<14>(keys, packets),
                 (_, false) => open_aesni::<10>(keys, packets),
@@ -123,19 +135,20 @@ impl Kernel {
 struct Plan {
     /// Packets with `i + 1` vectors, in whole teams.
     short: [ArrayVec<u8, BATCH>; short::MOST],
-    /// Packets that go alone.
+    /// All others.
     long: ArrayVec<u8, BATCH>,
 }
 
 impl Plan {
-    fn new<S: Simd>(packets: &[Packet<'_>]) -> Self {
+    #[inline(always)]
+    fn new<S: Simd>(_: S, jobs: &[Job<'_>]) -> Self {
         let mut plan = Self {
             short: [const { ArrayVec::new_const() }; short::MOST],
             long: ArrayVec::new_const(),
         };
-        for (i, packet) in packets.iter().enumerate() {
-            let vectors = (packet.bytes.len() - HEADER - IV - TAG).div_ceil(S::BYTES);
-            if S::TEAMS && (1..=short::MOST).contains(&vectors) {
+        for (i, job) in jobs.iter().enumerate() {
+            let vectors = job.vectors::<S>();
+            if (1..=S::SIDE_BY_SIDE).contains(&vectors) {
                 plan.short[vectors - 1].push(i as u8);
             } else {
                 plan.long.push(i as u8);
@@ -152,52 +165,70 @@ impl Plan {
     }
 }
 
-/// Runs `$body` for each class of short packets, with their indices, their number of vectors
-/// and the number of AES states of a team of two.
+/// Runs `$body` for each class of short packets, with their indices, their number of vectors,
+/// and the number of data vectors and AES states of a team.
 macro_rules! each_class {
-    ($plan:ident, |$indices:ident, $vectors:ident, $states:ident| $body:expr) => {
-        each_class!(@ $plan, $indices, $vectors, $states, $body; 1 3, 2 5, 3 7, 4 9);
+    ($plan:ident, |$indices:ident, $vectors:ident, $data:ident, $states:ident| $body:expr) => {
+        if S::LANES == 4 {
+            each_class!(@ $plan, $indices, $vectors, $data, $states, $body; 1 4 5, 2 8 9);
+        } else if S::LANES == 2 {
+            each_class!(@ $plan, $indices, $vectors, $data, $states, $body;
+                        1 2 3, 2 4 5, 3 6 7, 4 8 9);
+        }
     };
-    (@ $plan:ident, $indices:ident, $vectors:ident, $states:ident, $body:expr;
-     $($u:literal $n:literal),*) => {
+    (@ $plan:ident, $indices:ident, $vectors:ident, $data:ident, $states:ident, $body:expr;
+     $($u:literal $n:literal $x:literal),*) => {
         $(
             let $indices = &$plan.short[$u - 1];
             if !$indices.is_empty() {
                 const $vectors: usize = $u;
-                const $states: usize = $n;
+                const $data: usize = $n;
+                const $states: usize = $x;
                 $body
             }
         )*
     };
 }
 
+/// Whether all packets have one key.
+#[inline(always)]
+fn same_key(keys: &[&Key]) -> bool {
+    keys.iter().all(|key| core::ptr::eq(*key, keys[0]))
+}
+
 #[inline(always)]
 fn seal<S: Simd, const R: usize>(s: S, keys: &[&Key], packets: &mut [Packet<'_>]) {
-    let plan = Plan::new::<S>(packets);
-    for &i in &plan.long {
-        let i = usize::from(i);
-        long::seal::<S, R>(s, &Job::seal(s, keys[i], &mut packets[i]));
+    let mut jobs = ArrayVec::<_, BATCH>::new_const();
+    for (key, packet) in keys.iter().zip(packets) {
+        jobs.push(Job::seal(key, packet));
     }
-    if S::TEAMS {
-        each_class!(plan, |indices, VECTORS, STATES| {
-            short::seal::<S, R, VECTORS, STATES>(s, keys, packets, indices);
-        });
-    }
+    let plan = Plan::new(s, &jobs);
+    let same = same_key(keys);
+    long::seal::<S, R>(s, &jobs, &plan.long);
+    each_class!(plan, |indices, VECTORS, DATA, STATES| {
+        if same {
+            short::seal::<S, R, VECTORS, DATA, STATES, true>(s, &jobs, indices);
+        } else {
+            short::seal::<S, R, VECTORS, DATA, STATES, false>(s, &jobs, indices);
+        }
+    });
 }
 
 #[inline(always)]
 fn open<S: Simd, const R: usize>(s: S, keys: &[&Key], packets: &mut [Packet<'_>]) -> u64 {
-    let plan = Plan::new::<S>(packets);
-    let mut authentic = 0;
-    for &i in &plan.long {
-        let i = usize::from(i);
-        let job = Job::open(s, keys[i], &mut packets[i]);
-        authentic |= u64::from(long::open::<S, R>(s, &job)) << i;
+    let mut jobs = ArrayVec::<_, BATCH>::new_const();
+    for (key, packet) in keys.iter().zip(packets) {
+        jobs.push(Job::open(key, packet));
     }
-    if S::TEAMS {
-        each_class!(plan, |indices, VECTORS, STATES| {
-            authentic |= short::open::<S, R, VECTORS, STATES>(s, keys, packets, indices);
-        });
-    }
+    let plan = Plan::new(s, &jobs);
+    let same = same_key(keys);
+    let mut authentic = long::open::<S, R>(s, &jobs, &plan.long);
+    each_class!(plan, |indices, VECTORS, DATA, STATES| {
+        authentic |= if same {
+            short::open::<S, R, VECTORS, DATA, STATES, true>(s, &jobs, indices)
+        } else {
+            short::open::<S, R, VECTORS, DATA, STATES, false>(s, &jobs, indices)
+        };
+    });
     authentic
 }

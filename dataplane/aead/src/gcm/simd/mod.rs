@@ -10,11 +10,13 @@
 
 mod xmm;
 mod ymm;
+mod zmm;
 
-use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi8, _mm_setzero_si128};
+use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi8};
 
 pub(super) use xmm::Xmm;
 pub(super) use ymm::Ymm;
+pub(super) use zmm::Zmm;
 
 /// One AES block in memory.
 #[repr(C, align(16))]
@@ -24,6 +26,18 @@ pub(super) struct Block(pub(super) [u8; 16]);
 impl zeroize::DefaultIsZeroes for Block {}
 
 impl Block {
+    /// Of two 64-bit halves as a register holds them.
+    #[inline(always)]
+    pub(super) fn new(low: u64, high: u64) -> Self {
+        Self((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
+    }
+
+    /// The low 64-bit half.
+    #[inline(always)]
+    pub(super) fn low(&self) -> u64 {
+        u128::from_le_bytes(self.0) as u64
+    }
+
     #[inline(always)]
     pub(super) fn as_ptr(&self) -> *const u8 {
         self.0.as_ptr()
@@ -34,6 +48,8 @@ impl Block {
 /// the second, 1 being the high half.
 pub(super) const LOW_LOW: i32 = 0x00;
 pub(super) const HIGH_HIGH: i32 = 0x11;
+pub(super) const HIGH_LOW: i32 = 0x01;
+pub(super) const LOW_HIGH: i32 = 0x10;
 
 /// A set of vector instructions.
 pub(super) trait Simd: Copy {
@@ -43,12 +59,16 @@ pub(super) trait Simd: Copy {
     const LANES: usize;
     /// Bytes in a vector.
     const BYTES: usize = 16 * Self::LANES;
-    /// Whether short packets go in teams of [`LANES`](Self::LANES). With one lane there is
-    /// nothing to share. A constant of its own, so that code for teams is not even compiled.
-    const TEAMS: bool;
+    /// Longest packets, in vectors, that go side by side: as long as the states of
+    /// [`LANES`](Self::LANES) of them fit the registers.
+    const SIDE_BY_SIDE: usize;
+    const SCHOOLBOOK: bool = false;
 
     fn zero(self) -> Self::V;
     fn xor(self, a: Self::V, b: Self::V) -> Self::V;
+    fn xor3(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        self.xor(a, self.xor(b, c))
+    }
     fn and(self, a: Self::V, b: Self::V) -> Self::V;
     /// A whole AES round, the last without MixColumns.
     fn aes(self, state: Self::V, key: Self::V) -> Self::V;
@@ -82,36 +102,18 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// [`BYTES`](Self::BYTES) writable bytes, of any alignment.
     unsafe fn store(self, to: *mut u8, v: Self::V);
-    /// Reads a vector of which `len` bytes (1 to `BYTES`) count; the others are arbitrary.
+    /// Reads `len` bytes (1 to `BYTES`), and puts zeros after them.
     ///
     /// # Safety
     /// `len + 16` readable bytes.
     unsafe fn load_tail(self, from: *const u8, len: usize) -> Self::V;
-    /// Writes at least `len` bytes (1 to `BYTES`), and at most 15 bytes more.
+    /// Adds key stream to the first `len` bytes (1 to `BYTES`) in memory, and returns those, and
+    /// zeros after them.
     ///
     /// # Safety
-    /// `len + 16` writable bytes.
-    unsafe fn store_tail(self, to: *mut u8, len: usize, v: Self::V);
-
-    /// The blocks in the first two lanes, zero in the others.
-    #[inline(always)]
-    fn pair(self, a: __m128i, b: __m128i) -> Self::V {
-        // SAFETY: SSE2, which every x86-64 has.
-        let zero = unsafe { _mm_setzero_si128() };
-        self.gather([a, b, zero, zero])
-    }
-
-    /// As [`pair`](Self::pair), from memory.
-    #[inline(always)]
-    fn pair_from(self, a: &Block, b: &Block) -> Self::V {
-        // SAFETY: a block is 16 readable bytes.
-        unsafe {
-            self.pair(
-                _mm_loadu_si128(a.as_ptr().cast()),
-                _mm_loadu_si128(b.as_ptr().cast()),
-            )
-        }
-    }
+    /// `len + 16` bytes, readable and writable. Those behind the first `len` may be written, with
+    /// the value they have.
+    unsafe fn add_tail(self, at: *mut u8, len: usize, key_stream: Self::V) -> Self::V;
 
     /// As [`gather`](Self::gather), from memory.
     #[inline(always)]
@@ -125,6 +127,13 @@ pub(super) trait Simd: Copy {
                 _mm_loadu_si128(d.as_ptr().cast()),
             ])
         }
+    }
+
+    /// The block in the first lane, zero in the others.
+    #[inline(always)]
+    fn first_from(self, block: &Block) -> Self::V {
+        // SAFETY: a block is 16 readable bytes.
+        self.first(unsafe { _mm_loadu_si128(block.as_ptr().cast()) })
     }
 
     /// The block in every lane.
@@ -192,7 +201,9 @@ macro_rules! pin {
                 6 => tie!($class, x, a, b, c; 0 1 2 3 4 5),
                 7 => tie!($class, x, a, b, c; 0 1 2 3 4 5 6),
                 8 => tie!($class, x, a, b, c; 0 1 2 3 4 5 6 7),
-                _ => tie!($class, x, a, b, c; 0 1 2 3 4 5 6 7 8),
+                9 => tie!($class, x, a, b, c; 0 1 2 3 4 5 6 7 8),
+                13 => tie!($class, x, a, b, c; 0 1 2 3 4 5 6 7 8 9 10 11 12),
+                _ => tie!($class, x, a, b, c; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16),
             }
         }
     };

@@ -35,7 +35,7 @@ pin!(pin_xmm, __m128i, xmm_reg, "avx");
 impl Simd for Xmm {
     type V = __m128i;
     const LANES: usize = 1;
-    const TEAMS: bool = false;
+    const SIDE_BY_SIDE: usize = 0;
 
     #[inline(always)]
     fn zero(self) -> __m128i {
@@ -106,13 +106,16 @@ impl Simd for Xmm {
         unsafe { _mm_storeu_si128(to.cast(), v) }
     }
     #[inline(always)]
-    unsafe fn load_tail(self, from: *const u8, _: usize) -> __m128i {
+    unsafe fn load_tail(self, from: *const u8, len: usize) -> __m128i {
         // SAFETY: at least one byte counts, and 16 follow.
-        unsafe { _mm_loadu_si128(from.cast()) }
+        self.and(unsafe { self.load(from) }, self.mask(len))
     }
     #[inline(always)]
-    unsafe fn store_tail(self, to: *mut u8, _: usize, v: __m128i) {
+    unsafe fn add_tail(self, at: *mut u8, len: usize, key_stream: __m128i) -> __m128i {
+        let mask = self.mask(len);
         // SAFETY: at least one byte counts, and 16 follow.
-        unsafe { _mm_storeu_si128(to.cast(), v) }
+        let v = self.xor(unsafe { self.load(at) }, self.and(key_stream, mask));
+        unsafe { self.store(at, v) };
+        self.and(v, mask)
     }
 }

@@ -39,7 +39,7 @@ pin!(pin_ymm, __m256i, ymm_reg, "avx2");
 impl Simd for Ymm {
     type V = __m256i;
     const LANES: usize = 2;
-    const TEAMS: bool = true;
+    const SIDE_BY_SIDE: usize = 4;
 
     #[inline(always)]
     fn zero(self) -> __m256i {
@@ -123,24 +123,32 @@ impl Simd for Ymm {
     #[inline(always)]
     unsafe fn load_tail(self, from: *const u8, len: usize) -> __m256i {
         // SAFETY: 32 bytes are there if 16 count, else 16.
-        unsafe {
+        let v = unsafe {
             if len > 16 {
-                _mm256_loadu_si256(from.cast())
+                self.load(from)
             } else {
                 _mm256_zextsi128_si256(_mm_loadu_si128(from.cast()))
             }
-        }
+        };
+        self.and(v, self.mask(len))
     }
     #[inline(always)]
-    unsafe fn store_tail(self, to: *mut u8, len: usize, v: __m256i) {
-        // SAFETY: 32 bytes are there if 16 count, else 16. The same limit as in `load_tail`:
-        // a load wider than the store before it would have to wait for the cache.
-        unsafe {
+    unsafe fn add_tail(self, at: *mut u8, len: usize, key_stream: __m256i) -> __m256i {
+        let mask = self.mask(len);
+        let key_stream = self.and(key_stream, mask);
+        // SAFETY: 32 bytes are there if 16 count, else 16.
+        let v = unsafe {
             if len > 16 {
-                _mm256_storeu_si256(to.cast(), v);
+                let v = self.xor(self.load(at), key_stream);
+                self.store(at, v);
+                v
             } else {
-                _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(v));
+                let v = _mm256_zextsi128_si256(_mm_loadu_si128(at.cast()));
+                let v = self.xor(v, key_stream);
+                _mm_storeu_si128(at.cast(), _mm256_castsi256_si128(v));
+                v
             }
-        }
+        };
+        self.and(v, mask)
     }
 }
