@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use crate::gcm::Jobs;
 use crate::key::{OpeningKey, SealingKey};
 use crate::packet::Packet;
 use crate::sequence::Sequence;
@@ -15,19 +16,56 @@ pub const MAX_PACKET: usize = 16 * 1024;
 /// Packets to be encrypted by one call.
 #[derive(Default)]
 pub struct SealBatch<'a> {
-    keys: ArrayVec<&'a SealingKey, BATCH>,
+    len: usize,
+    jobs: Jobs<'a>,
+    others: Others<'a, SealingKey>,
+}
+
+/// Packets of a batch that do not go through the vector kernels of AES-GCM.
+struct Others<'a, K> {
+    keys: ArrayVec<&'a K, BATCH>,
     packets: ArrayVec<Packet<'a>, BATCH>,
+    /// Their numbers in the batch.
+    at: ArrayVec<u8, BATCH>,
+}
+
+impl<K> Default for Others<'_, K> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            keys: ArrayVec::new(),
+            packets: ArrayVec::new(),
+            at: ArrayVec::new(),
+        }
+    }
+}
+
+impl<'a, K> Others<'a, K> {
+    #[inline]
+    fn push(&mut self, at: usize, key: &'a K, packet: Packet<'a>) {
+        self.keys.push(key);
+        self.packets.push(packet);
+        self.at.push(at as u8);
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.packets.clear();
+        self.at.clear();
+    }
 }
 
 impl<'a> SealBatch<'a> {
     /// An empty batch.
     #[must_use]
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a packet. The caller has written the SPI and, after the room for sequence number
-    /// and IV, the plaintext with its padding and trailer; room for the ICV follows.
+    /// Adds a packet, and writes its sequence number. The caller has written the SPI and, after
+    /// the room for sequence number and IV, the plaintext with its padding and trailer; room for
+    /// the ICV follows.
     ///
     /// # Panics
     /// These are mistakes of the caller, not of a packet: the batch is full; `sequence` comes
@@ -36,54 +74,70 @@ impl<'a> SealBatch<'a> {
     /// multiple of the AES block with a CBC suite.
     #[inline]
     pub fn push(&mut self, key: &'a SealingKey, sequence: Sequence, packet: &'a mut [u8]) {
+        assert!(!self.is_full(), "the batch is full");
         assert!(
             key.shape().ciphertext(packet.len()).is_some(),
             "no room for IV and ICV, or an odd length"
         );
         let sequence = sequence.consume(key.id());
-        self.keys.push(key);
-        self.packets.push(Packet::new(packet, sequence));
+        match key.vector() {
+            Some(key) => self.jobs.push_to_seal(key, sequence, packet),
+            None => {
+                let packet = Packet::new(packet, sequence);
+                self.others.push(self.len, key, packet);
+            }
+        }
+        self.len += 1;
     }
 
     /// Packets pushed so far.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.packets.len()
+        self.len
     }
 
     /// Whether nothing was pushed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
+        self.len == 0
     }
 
     /// Whether nothing more can be pushed.
     #[must_use]
+    #[inline]
     pub fn is_full(&self) -> bool {
-        self.packets.is_full()
+        self.len == BATCH
     }
 
-    /// Writes sequence number, IV, ciphertext and ICV of every packet.
-    pub fn seal(mut self) {
+    /// Writes sequence number, IV, ciphertext and ICV of every packet, and gives the packets up.
+    ///
+    /// By reference, as to move a batch costs more than to go through it.
+    pub fn seal(&mut self) {
+        self.jobs.seal();
+        let Others { keys, packets, .. } = &mut self.others;
         let mut start = 0;
-        while start < self.keys.len() {
-            start += SealingKey::seal_run(&self.keys[start..], &mut self.packets[start..]);
+        while start < keys.len() {
+            start += SealingKey::seal_run(&keys[start..], &mut packets[start..]);
         }
+        self.others.clear();
+        self.len = 0;
     }
 }
 
 /// Packets to be authenticated and decrypted by one call.
 #[derive(Default)]
 pub struct OpenBatch<'a> {
-    keys: ArrayVec<&'a OpeningKey, BATCH>,
-    packets: ArrayVec<Packet<'a>, BATCH>,
-    /// Bit `i`: packet `i` is too short or of an odd length, and is never looked at.
-    malformed: u64,
+    sequences: ArrayVec<u64, BATCH>,
+    jobs: Jobs<'a>,
+    /// Bit `i`: packet `i` is among the jobs, which are in the order of these bits.
+    in_jobs: u64,
+    others: Others<'a, OpeningKey>,
 }
 
 impl<'a> OpenBatch<'a> {
     /// An empty batch.
     #[must_use]
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
@@ -96,59 +150,86 @@ impl<'a> OpenBatch<'a> {
     /// When the batch is full.
     #[inline]
     pub fn push(&mut self, key: &'a OpeningKey, sequence: u64, packet: &'a mut [u8]) {
+        let at = self.len();
+        self.sequences.push(sequence);
         if key.shape().ciphertext(packet.len()).is_none() {
-            self.malformed |= 1 << self.packets.len();
-            let header = packet.len().min(crate::packet::HEADER);
-            packet[header..].fill(0);
+            wipe_malformed(packet);
+        } else if let Some(key) = key.vector() {
+            self.jobs.push_to_open(key, sequence, packet);
+            self.in_jobs |= 1 << at;
+        } else {
+            self.others.push(at, key, Packet::new(packet, sequence));
         }
-        self.keys.push(key);
-        self.packets.push(Packet::new(packet, sequence));
     }
 
     /// Packets pushed so far.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
-        self.packets.len()
+        self.sequences.len()
     }
 
     /// Whether nothing was pushed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
+        self.sequences.is_empty()
     }
 
     /// Whether nothing more can be pushed.
     #[must_use]
+    #[inline]
     pub fn is_full(&self) -> bool {
-        self.packets.is_full()
+        self.sequences.is_full()
     }
 
-    /// Checks every packet and decrypts the authentic ones in place. The payload of every
-    /// other packet is zero when this returns: nobody sees plaintext that was not authentic.
+    /// Checks every packet and decrypts the authentic ones in place, and gives the packets up. The
+    /// payload of every other packet is zero when this returns: nobody sees plaintext that was not
+    /// authentic.
+    ///
+    /// By reference, as to move a batch costs more than to go through it.
     #[must_use = "a packet may only be used if its verdict says so"]
-    pub fn open(mut self) -> Verdicts {
-        let mut authentic = 0;
+    pub fn open(&mut self) -> Verdicts {
+        let mut authentic = deposit(self.jobs.open(), self.in_jobs);
+        let Others { keys, packets, at } = &mut self.others;
         let mut start = 0;
-        while start < self.keys.len() {
-            // Up to the next malformed packet.
-            let good = (self.malformed >> start).trailing_zeros() as usize;
-            let end = self.keys.len().min(start + good);
-            if start == end {
-                start += 1;
-                continue;
+        while start < keys.len() {
+            let (run, verdicts) = OpeningKey::open_run(&keys[start..], &mut packets[start..]);
+            for (i, at) in at[start..start + run].iter().enumerate() {
+                authentic |= (verdicts >> i & 1) << at;
             }
-            let (keys, packets) = (&self.keys[start..end], &mut self.packets[start..end]);
-            let (run, verdicts) = OpeningKey::open_run(keys, packets);
-            authentic |= verdicts << start;
             start += run;
         }
-        let mut sequences = ArrayVec::new();
-        sequences.extend(self.packets.iter().map(|packet| packet.sequence));
+        self.others.clear();
+        self.in_jobs = 0;
         Verdicts {
             authentic,
-            sequences,
+            sequences: self.sequences.take(),
         }
     }
+}
+
+/// Nobody shall take what cannot be a packet for plaintext.
+#[cold]
+fn wipe_malformed(packet: &mut [u8]) {
+    let header = packet.len().min(crate::packet::HEADER);
+    packet[header..].fill(0);
+}
+
+/// Puts the lowest bits of `bits` where `places` has bits, in their order.
+#[inline]
+fn deposit(bits: u64, mut places: u64) -> u64 {
+    if places & places.wrapping_add(1) == 0 {
+        // They are there, as of a batch of one kind.
+        return bits;
+    }
+    let mut deposited = 0;
+    let mut i = 0;
+    while places != 0 {
+        deposited |= (bits >> i & 1) << places.trailing_zeros();
+        places &= places - 1;
+        i += 1;
+    }
+    deposited
 }
 
 /// What [`OpenBatch::open`] found, packet by packet in the order they were pushed.

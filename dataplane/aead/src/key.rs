@@ -1,7 +1,7 @@
 //! Keys of a security association, one type per direction.
 
 use crate::cbc::{CbcOpener, CbcSealer};
-use crate::gcm::GcmKey;
+use crate::gcm::{GcmKey, VectorKey};
 use crate::packet::Packet;
 use crate::prefetch::prefetch;
 use crate::rung::Rung;
@@ -137,12 +137,15 @@ impl SealingKey {
         self.counter.owner()
     }
 
-    /// Seals the first packets of a batch, each with the key at its place, as many as can go
-    /// together, and says how many that were. Their lengths were checked.
+    /// Seals the first packets, each with the key at its place, as many as can go together, and
+    /// says how many that were. No key is a vector kernel's, and their lengths were checked.
     #[inline]
     pub(crate) fn seal_run(keys: &[&Self], packets: &mut [Packet<'_>]) -> usize {
         match &keys[0].cipher {
-            Sealer::Gcm(_) => GcmKey::seal(keys.iter().map(|key| key.gcm()), packets),
+            Sealer::Gcm(key) => {
+                key.seal_portably(&mut packets[0]);
+                1
+            }
             Sealer::Cbc(key) => {
                 let run = keys
                     .iter()
@@ -154,10 +157,11 @@ impl SealingKey {
         }
     }
 
+    /// The key, if it is one of AES-GCM's vector kernels.
     #[inline]
-    fn gcm(&self) -> Option<&GcmKey> {
+    pub(crate) fn vector(&self) -> Option<&VectorKey> {
         match &self.cipher {
-            Sealer::Gcm(key) => Some(key),
+            Sealer::Gcm(key) => key.vector(),
             Sealer::Cbc(_) => None,
         }
     }
@@ -223,13 +227,12 @@ impl OpeningKey {
         self.suite
     }
 
-    /// Opens the first packets of a batch, each with the key at its place, as many as can go
-    /// together, and says how many that were. Bit `i` of the second value says that packet `i`
-    /// is authentic; the payload of every other packet is zeroed. Lengths were checked.
+    /// Opens packets as [`SealingKey::seal_run`] seals them. Bit `i` of the second value says that
+    /// packet `i` is authentic; the payload of every other packet is zeroed.
     #[inline]
     pub(crate) fn open_run(keys: &[&Self], packets: &mut [Packet<'_>]) -> (usize, u64) {
         match &keys[0].cipher {
-            Opener::Gcm(_) => GcmKey::open(keys.iter().map(|key| key.gcm()), packets),
+            Opener::Gcm(key) => (1, u64::from(key.open_portably(&mut packets[0]))),
             Opener::Cbc(key) => {
                 let run = keys
                     .iter()
@@ -240,10 +243,11 @@ impl OpeningKey {
         }
     }
 
+    /// The key, if it is one of AES-GCM's vector kernels.
     #[inline]
-    fn gcm(&self) -> Option<&GcmKey> {
+    pub(crate) fn vector(&self) -> Option<&VectorKey> {
         match &self.cipher {
-            Opener::Gcm(key) => Some(key),
+            Opener::Gcm(key) => key.vector(),
             Opener::Cbc(_) => None,
         }
     }

@@ -30,6 +30,7 @@ impl Sequence {
     }
 
     /// Gives up the number, for a key that must be the one that made it.
+    #[inline]
     pub(crate) fn consume(self, by: KeyId) -> u64 {
         assert!(self.owner == by, "sequence number of another key");
         self.value

@@ -104,6 +104,7 @@ fn check(keys: &Keys, lengths: &[usize], alignment: usize, random: &mut Random, 
         batch.push(key, sequence, case.packet());
     }
     batch.seal();
+    drop(batch);
     for (i, case) in cases.iter().enumerate() {
         assert!(
             case.now() == case.sealed,
@@ -132,6 +133,7 @@ fn check(keys: &Keys, lengths: &[usize], alignment: usize, random: &mut Random, 
         batch.push(key, sequence, case.packet());
     }
     let verdicts = batch.open();
+    drop(batch);
     for (i, (case, forged)) in cases.iter().zip(&forged).enumerate() {
         let end = case.plain.len() - 16;
         // The number in the header is covered only through the one we pass: RFC 4303 has the

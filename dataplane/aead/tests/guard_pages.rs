@@ -77,6 +77,7 @@ fn check(sealing: &SealingKey, opening: &OpeningKey, lengths: &[usize], at_end: 
         batch.push(sealing, sequence, packet);
     }
     batch.seal();
+    drop(batch);
 
     for forged in [false, true] {
         let sealed: Vec<_> = packets.iter().map(|packet| packet.to_vec()).collect();
@@ -87,6 +88,7 @@ fn check(sealing: &SealingKey, opening: &OpeningKey, lengths: &[usize], at_end: 
             batch.push(opening, sequence, packet);
         }
         let verdicts = batch.open();
+        drop(batch);
         let data =
             |packet: &[u8]| packet[8 + suite.iv_len()..packet.len() - suite.icv_len()].to_vec();
         for (i, packet) in packets.iter_mut().enumerate() {

@@ -28,6 +28,7 @@ fn what_is_sealed_opens_to_the_same() {
             }
             assert!(batch.is_full());
             batch.seal();
+            drop(batch);
             for (i, packet) in packets.iter().enumerate() {
                 assert_eq!(packet[..4], SPI);
                 assert_eq!(packet[4..8], (5 + i as u32).to_be_bytes());
@@ -38,6 +39,7 @@ fn what_is_sealed_opens_to_the_same() {
                 batch.push(&opening, first + i as u64, packet);
             }
             let verdicts = batch.open();
+            drop(batch);
             for (i, (packet, text)) in packets.iter().zip(&texts).enumerate() {
                 let proof = verdicts
                     .get(i)
@@ -109,6 +111,7 @@ fn packets_of_impossible_length_are_forgeries_and_spoil_nothing() {
             batch.push(&opening, 9, &mut short);
             batch.push(&opening, sequence, &mut good);
             let verdicts = batch.open();
+            drop(batch);
             assert!(verdicts.get(0).is_none());
             assert!(verdicts.get(1).is_some());
         }

@@ -3,7 +3,6 @@
 
 use core::arch::x86_64::{
     __m128i, _mm_aeskeygenassist_si128, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_set_epi64x,
-    _mm_storeu_si128,
 };
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -11,6 +10,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::ghash::{POLYNOMIAL, Sum, divide, polynomial};
 use super::simd::{Block, Simd, Xmm};
 use crate::prefetch_all;
+use crate::rung::Rung;
 
 /// Blocks hashed between two reductions, in packets with more than that.
 ///
@@ -18,22 +18,23 @@ use crate::prefetch_all;
 /// (16 vectors of two) it costs 4 %. Each block more costs 32 bytes of table: with 32 a key has
 /// 1.4 KiB in all, and the tables of hundreds of keys still fit a second-level cache. Must be
 /// a multiple of the blocks of a group (`long::GROUP` vectors).
-pub(super) const STRETCH: usize = 32;
+pub(super) const STRETCH: usize = 64;
 
-/// Powers of the hash key: a stretch, the AAD before it and the length block after it.
-pub(super) const POWERS: usize = STRETCH + 2;
+/// Powers of the hash key: a stretch, and the length block after it.
+pub(super) const POWERS: usize = STRETCH + 1;
 
 /// An expanded AES-GCM key.
 #[repr(C, align(64))]
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub(super) struct Key {
+pub(crate) struct Key {
     /// 11 round keys for AES-128, 15 for AES-256.
     pub(super) round_keys: [Block; 15],
     /// First four bytes of every nonce, as they stand in memory.
     pub(super) salt: u32,
     pub(super) esn: bool,
-    /// Whether this is AES-256.
-    pub(super) long: bool,
+    /// What code works with it.
+    #[zeroize(skip)]
+    pub(super) kernel: Kernel,
     /// Power `i` of the hash key at index `POWERS - i`, then zeros, so that a vector that
     /// starts at the last power can be loaded.
     pub(super) powers: [Block; POWERS + 3],
@@ -41,25 +42,37 @@ pub(super) struct Key {
     pub(super) seconds: [Block; POWERS + 3],
 }
 
+/// The code a key needs: packets whose keys need the same go through it together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kernel {
+    /// Never `Portable`, and available: seen to where keys are made.
+    pub(super) rung: Rung,
+    /// Whether this is AES-256.
+    pub(super) long: bool,
+}
+
 impl Key {
     /// `key` is 16 or 32 bytes and `salt` 4.
-    pub(super) fn new(s: Xmm, key: &[u8], salt: &[u8], esn: bool, schoolbook: bool) -> Box<Self> {
+    pub(super) fn new(s: Xmm, key: &[u8], salt: &[u8], esn: bool, rung: Rung) -> Box<Self> {
         let mut expanded = Box::new(Self {
             round_keys: [Block::default(); 15],
             salt: u32::from_ne_bytes(salt.try_into().expect("4 bytes")),
             esn,
-            long: key.len() == 32,
+            kernel: Kernel {
+                rung,
+                long: key.len() == 32,
+            },
             powers: [Block::default(); POWERS + 3],
             seconds: [Block::default(); POWERS + 3],
         });
         expanded.expand_round_keys(s, key);
-        expanded.expand_powers(s, schoolbook);
+        expanded.expand_powers(s, rung == Rung::Avx512);
         expanded
     }
 
     /// Asks the processor for the part of the tables that a packet of `len` bytes needs.
     #[inline]
-    pub(super) fn prefetch(&self, len: usize) {
+    pub(crate) fn prefetch(&self, len: usize) {
         prefetch_all(&self.round_keys);
         // The packet's blocks, those of the AAD and of the lengths; a long one needs all powers.
         let from = POWERS.saturating_sub(len.div_ceil(16));
@@ -70,7 +83,7 @@ impl Key {
     /// The powers, and what else multiplication needs of them, for a vector whose first block
     /// has the power at `index`.
     #[inline(always)]
-    pub(super) fn powers<S: Simd>(&self, s: S, index: usize) -> (S::V, S::V) {
+    pub(super) fn powers_of<S: Simd>(&self, s: S, index: usize) -> (S::V, S::V) {
         debug_assert!(index < POWERS);
         // SAFETY: a vector that starts at any power ends within the table.
         unsafe {
@@ -82,7 +95,7 @@ impl Key {
     }
 
     pub(super) fn rounds(&self) -> usize {
-        if self.long { 14 } else { 10 }
+        if self.kernel.long { 14 } else { 10 }
     }
 
     /// FIPS 197 section 5.2.
@@ -120,11 +133,11 @@ impl Key {
         let mut power = first;
         for i in 1..=POWERS {
             let sum = s.xor(power, s.swap(power));
-            store(&mut self.powers[POWERS - i], power);
+            self.powers[POWERS - i].store(power);
             if schoolbook {
-                store(&mut self.seconds[POWERS - i], divide(s, power, polynomial));
+                self.seconds[POWERS - i].store(divide(s, power, polynomial));
             } else {
-                store(&mut self.seconds[POWERS - i], sum);
+                self.seconds[POWERS - i].store(sum);
             }
             let mut next = Sum::zero(s);
             next.add(s, power, first, s.xor(first, s.swap(first)));
@@ -140,7 +153,7 @@ impl Key {
         }
         state = s.aes_last(state, s.splat_from(&self.round_keys[self.rounds()]));
         let mut bytes = Block::default();
-        store(&mut bytes, state);
+        bytes.store(state);
         let h = u128::from_be_bytes(bytes.0);
         bytes.zeroize();
         // Without a branch: the mask is all ones if the top bit was set.
@@ -158,9 +171,4 @@ fn substitute(word: u32) -> u32 {
     // The instruction applies the S-box to word 1 and returns that in word 0.
     let v = core::arch::x86_64::_mm_slli_si128::<4>(_mm_cvtsi32_si128(word as i32));
     _mm_cvtsi128_si32(_mm_aeskeygenassist_si128::<0>(v)) as u32
-}
-
-fn store(to: &mut Block, v: __m128i) {
-    // SAFETY: a block is 16 writable bytes; SSE2 only.
-    unsafe { _mm_storeu_si128(to.0.as_mut_ptr().cast(), v) }
 }

@@ -4,7 +4,7 @@ use core::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_
 
 use super::expand::{Key, POWERS, STRETCH};
 use super::simd::{Block, Simd};
-use super::{HEADER, IV, Packet, TAG};
+use super::{HEADER, IV, TAG};
 
 /// Counter blocks below this are in [`COUNTERS`]. Enough for [`crate::MAX_PACKET`]: block 0 of
 /// the payload has counter 2, and a vector of four may begin at the last.
@@ -38,58 +38,56 @@ pub(super) struct Job<'k> {
     aad: Block,
     /// The lengths of data and AAD in bits as a GHASH block, bytes reversed.
     lengths: Block,
-    /// First byte of the encrypted part. 16 bytes of header go before, and of tag behind it.
-    data: *mut u8,
+    /// First byte of the packet: 16 bytes of header and IV, data, and 16 bytes of tag.
+    packet: *mut u8,
     pub(super) key: &'k Key,
 }
 
 impl<'k> Job<'k> {
     /// A packet to be sealed; writes its sequence number and IV.
     #[inline(always)]
-    pub(super) fn seal(key: &'k Key, packet: &mut Packet<'_>) -> Self {
-        let iv = packet.sequence.to_be_bytes();
-        packet.write_sequence();
-        packet.bytes[HEADER..HEADER + IV].copy_from_slice(&iv);
-        Self::new(key, packet, iv)
+    pub(super) fn seal(key: &'k Key, sequence: u64, packet: &'k mut [u8]) -> Self {
+        let head = head(packet);
+        // RFC 4303 section 2.2: the low half. RFC 4106 section 3.1: any IV that is used once.
+        head[4..8].copy_from_slice(&(sequence as u32).to_be_bytes());
+        head[8..].copy_from_slice(&sequence.to_be_bytes());
+        Self::new(key, sequence, packet, sequence.swap_bytes())
     }
 
     /// A packet to be opened.
     #[inline(always)]
-    pub(super) fn open(key: &'k Key, packet: &mut Packet<'_>) -> Self {
-        let iv = packet.bytes[HEADER..HEADER + IV]
-            .try_into()
-            .expect("8 bytes");
-        Self::new(key, packet, iv)
+    pub(super) fn open(key: &'k Key, sequence: u64, packet: &'k mut [u8]) -> Self {
+        let iv = u64::from_le_bytes(head(packet)[8..].try_into().expect("8 bytes"));
+        Self::new(key, sequence, packet, iv)
     }
 
+    /// `iv` is as a register holds it.
     #[inline(always)]
-    fn new(key: &'k Key, packet: &mut Packet<'_>, iv: [u8; IV]) -> Self {
-        let len = packet.bytes.len() - HEADER - IV - TAG;
-        let spi = u32::from_be_bytes(packet.bytes[..4].try_into().expect("4 bytes"));
-        let (spi, sequence) = (u64::from(spi), packet.sequence);
+    fn new(key: &'k Key, sequence: u64, packet: &'k mut [u8], iv: u64) -> Self {
+        let len = packet.len() - (HEADER + IV + TAG);
+        let spi = u32::from_be_bytes(head(packet)[..4].try_into().expect("4 bytes"));
+        let spi = u64::from(spi);
         // RFC 4106 section 5: SPI and sequence number, or SPI and both halves with ESN.
         let (aad_high, aad_low, aad_len) = if key.esn {
             (spi << 32 | sequence >> 32, sequence << 32, 12)
         } else {
             (spi << 32 | sequence & 0xffff_ffff, 0, 8)
         };
-        #[cfg(test)]
-        let (aad_high, aad_low, aad_len) = match packet.other_aad {
-            Some((bytes, len)) => {
-                let aad = u128::from_be_bytes(bytes);
-                ((aad >> 64) as u64, aad as u64, len as u64)
-            }
-            None => (aad_high, aad_low, aad_len),
-        };
-        let iv = u64::from_le_bytes(iv);
         Self {
             nonce: Block::new(iv << 32 | u64::from(key.salt), iv >> 32),
             aad: Block::new(aad_low, aad_high),
             lengths: Block::new(len as u64 * 8, aad_len * 8),
-            // SAFETY: the packet is at least header, IV and tag long.
-            data: unsafe { packet.bytes.as_mut_ptr().add(HEADER + IV) },
+            packet: packet.as_mut_ptr(),
             key,
         }
+    }
+
+    /// Takes other AAD than ESP's, for published vectors.
+    #[cfg(test)]
+    pub(super) fn set_aad(&mut self, aad: [u8; 16], len: usize) {
+        let block = u128::from_be_bytes(aad);
+        self.aad = Block::new(block as u64, (block >> 64) as u64);
+        self.lengths = Block::new(self.lengths.low(), len as u64 * 8);
     }
 
     /// Bytes of data.
@@ -98,15 +96,21 @@ impl<'k> Job<'k> {
         self.lengths.low() as usize / 8
     }
 
-    /// Blocks of data, the last one perhaps not full.
+    /// Blocks of the stream: header and data, the last one perhaps not full.
     #[inline(always)]
     pub(super) fn blocks(&self) -> usize {
-        self.len().div_ceil(16)
+        1 + self.len().div_ceil(16)
     }
 
-    /// Vectors of data, the last one perhaps not full.
+    /// Vectors of the stream, the last one perhaps not full.
     #[inline(always)]
     pub(super) fn vectors<S: Simd>(&self) -> usize {
+        (16 + self.len()).div_ceil(S::BYTES)
+    }
+
+    /// Vectors of data alone.
+    #[inline(always)]
+    pub(super) fn data_vectors<S: Simd>(&self) -> usize {
         self.len().div_ceil(S::BYTES)
     }
 
@@ -138,48 +142,96 @@ impl<'k> Job<'k> {
         )
     }
 
-    /// Start of data vector `vector`.
+    /// Ciphertext of stream vector `vector` for GHASH: the AAD instead of the header, and zeros
+    /// beyond the data's end. `first` and `last` say whether it may be the first or the last, so
+    /// that what is then to be done need not be asked of others.
     #[inline(always)]
-    fn at<S: Simd>(&self, vector: usize) -> *mut u8 {
-        debug_assert!(vector * S::BYTES <= self.len());
-        // SAFETY: within the data, or one past it.
-        unsafe { self.data.add(vector * S::BYTES) }
+    pub(super) fn load<S: Simd>(&self, s: S, vector: usize, first: bool, last: bool) -> S::V {
+        let at = vector * S::BYTES;
+        let left = 16 + self.len() - at;
+        // SAFETY: within the packet; and behind the last vector are 16 bytes of tag.
+        let v = s.reverse(unsafe {
+            let from = self.packet.add(at);
+            if last && left < S::BYTES {
+                s.load_tail(from, left)
+            } else {
+                s.load(from)
+            }
+        });
+        self.with_aad(s, vector, first, v)
     }
 
-    /// Bytes in data vector `vector`, which is the last: 1 to [`Simd::BYTES`].
+    /// Adds key stream to stream vector `vector`, but not to the header; returns what is then
+    /// there as [`load`](Self::load) does.
     #[inline(always)]
-    fn tail<S: Simd>(&self, vector: usize) -> usize {
-        self.len() - vector * S::BYTES
+    pub(super) fn apply<S: Simd>(
+        &self,
+        s: S,
+        vector: usize,
+        first: bool,
+        last: bool,
+        mut key_stream: S::V,
+    ) -> S::V {
+        if first && vector == 0 {
+            key_stream = s.without_first(key_stream);
+        }
+        let at = vector * S::BYTES;
+        let left = 16 + self.len() - at;
+        // SAFETY: within the packet; and behind the last vector are 16 bytes of tag.
+        let v = s.reverse(unsafe {
+            let at = self.packet.add(at);
+            if last && left < S::BYTES {
+                s.add_tail(at, left, key_stream)
+            } else {
+                s.add(at, key_stream)
+            }
+        });
+        self.with_aad(s, vector, first, v)
+    }
+
+    #[inline(always)]
+    fn with_aad<S: Simd>(&self, s: S, vector: usize, first: bool, v: S::V) -> S::V {
+        if first && vector == 0 {
+            s.with_first_from(v, &self.aad)
+        } else {
+            v
+        }
     }
 
     /// Ciphertext of data vector `vector` for GHASH, zero beyond the data's end. `last` says
     /// whether it is the last, which may not be full.
     #[inline(always)]
-    pub(super) fn load<S: Simd>(&self, s: S, vector: usize, last: bool) -> S::V {
-        let at = self.at::<S>(vector);
+    pub(super) fn load_data<S: Simd>(&self, s: S, vector: usize, last: bool) -> S::V {
+        let at = vector * S::BYTES;
         // SAFETY: within the data; and behind the last vector are 16 bytes of tag.
         s.reverse(unsafe {
+            let from = self.packet.add(16 + at);
             if last {
-                s.load_tail(at, self.tail::<S>(vector))
+                s.load_tail(from, self.len() - at)
             } else {
-                s.load(at)
+                s.load(from)
             }
         })
     }
 
     /// Adds key stream to data vector `vector`, and returns what is then there as
-    /// [`load`](Self::load) does.
+    /// [`load_data`](Self::load_data) does.
     #[inline(always)]
-    pub(super) fn apply<S: Simd>(&self, s: S, vector: usize, last: bool, key_stream: S::V) -> S::V {
-        let at = self.at::<S>(vector);
+    pub(super) fn apply_to_data<S: Simd>(
+        &self,
+        s: S,
+        vector: usize,
+        last: bool,
+        key_stream: S::V,
+    ) -> S::V {
+        let at = vector * S::BYTES;
         // SAFETY: within the data; and behind the last vector are 16 bytes of tag.
         s.reverse(unsafe {
+            let to = self.packet.add(16 + at);
             if last {
-                s.add_tail(at, self.tail::<S>(vector), key_stream)
+                s.add_tail(to, self.len() - at, key_stream)
             } else {
-                let v = s.xor(s.load(at), key_stream);
-                s.store(at, v);
-                v
+                s.add(to, key_stream)
             }
         })
     }
@@ -188,14 +240,16 @@ impl<'k> Job<'k> {
     #[inline(always)]
     pub(super) fn tag(&self) -> __m128i {
         // SAFETY: 16 bytes of tag follow the data; SSE2 only.
-        unsafe { _mm_loadu_si128(self.data.add(self.len()).cast()) }
+        unsafe { _mm_loadu_si128(self.packet.add(16 + self.len()).cast()) }
     }
 
     /// Writes the tag.
     #[inline(always)]
     pub(super) fn write_tag(&self, tag: __m128i) {
         // SAFETY: 16 bytes of tag follow the data; SSE2 only.
-        unsafe { core::arch::x86_64::_mm_storeu_si128(self.data.add(self.len()).cast(), tag) }
+        unsafe {
+            core::arch::x86_64::_mm_storeu_si128(self.packet.add(16 + self.len()).cast(), tag)
+        }
     }
 
     /// Zeroes the data of a packet that was not authentic.
@@ -203,10 +257,10 @@ impl<'k> Job<'k> {
     #[inline(never)]
     pub(super) fn wipe(&self) {
         // SAFETY: the data.
-        unsafe { core::ptr::write_bytes(self.data, 0, self.len()) }
+        unsafe { core::ptr::write_bytes(self.packet.add(16), 0, self.len()) }
     }
 
-    /// Index of the power that block `block` of the data is to be multiplied with. Blocks are
+    /// Index of the power that block `block` of the stream is to be multiplied with. Blocks are
     /// hashed in stretches of [`STRETCH`] from the packet's start; in the last one, which may
     /// be shorter, the length block follows and has the power 1.
     #[inline(always)]
@@ -221,20 +275,29 @@ impl<'k> Job<'k> {
     /// First block of the last stretch.
     #[inline(always)]
     pub(super) fn last_stretch(&self) -> usize {
-        self.blocks().saturating_sub(1) / STRETCH * STRETCH
+        (self.blocks() - 1) / STRETCH * STRETCH
     }
 
-    /// Index of the power the AAD is to be multiplied with: it goes before the first block.
+    /// [`power`](Self::power) of the AAD, which is block 0, in a packet of a single stretch. That
+    /// of the data is the next.
     #[inline(always)]
     pub(super) fn aad_power(&self) -> usize {
-        self.power(0) - 1
+        debug_assert!(self.blocks() <= STRETCH);
+        POWERS - 1 - self.blocks()
     }
 }
 
-/// Counters of data vector `vector`, to be added to [`Job::base`].
+/// Header and IV.
 #[inline(always)]
-pub(super) fn counters<S: Simd>(s: S, vector: usize) -> S::V {
-    let at = 2 + vector * S::LANES;
+fn head(packet: &mut [u8]) -> &mut [u8; HEADER + IV] {
+    let head = packet.first_chunk_mut();
+    head.expect("a packet has header, IV and tag")
+}
+
+/// Counters from `first` on for vector `vector`, to be added to [`Job::base`].
+#[inline(always)]
+pub(super) fn counters<S: Simd>(s: S, first: usize, vector: usize) -> S::V {
+    let at = first + vector * S::LANES;
     debug_assert!(at + S::LANES <= COUNTERS_LEN);
     // SAFETY: a packet's length is limited to what the table holds.
     unsafe { s.load(COUNTERS.as_ptr().add(at).cast()) }

@@ -1,8 +1,20 @@
-//! Packets of any length, one after the other; [`Team`]s share what comes at their ends.
+//! Packets of any length, one after the other.
 //!
-//! The payload is cut into groups of [`GROUP`] vectors. AES keeps the states of a group in
-//! registers, and between its rounds stands the GHASH of ciphertext that is already there:
-//! when opening the group's own, when sealing the group before it.
+//! A packet is worked on from its first byte, as a *stream* of blocks:
+//!
+//! ```text
+//! in memory      SPI, sequence, IV | data ..
+//! counter        1                 | 2, 3, 4 ..
+//! key stream     hides the tag     | hides the data
+//! GHASH          AAD               | ciphertext ..  (then the lengths)
+//! ```
+//!
+//! As header and IV of ESP are one block, nothing has to be shifted, and what a packet needs
+//! beside its data costs a lane instead of a vector.
+//!
+//! The stream is cut into groups of up to [`GROUP`] vectors. AES keeps the states of a group in
+//! registers, and between its rounds stands the GHASH of ciphertext that is already there: when
+//! opening the group's own, when sealing the group before it.
 
 #![expect(
     clippy::needless_range_loop,
@@ -13,146 +25,155 @@ use super::expand::STRETCH;
 use super::ghash::{Sum, polynomial};
 use super::job::{Job, counters, rounds, share};
 use super::simd::Simd;
-use super::team::{Team, is_authentic, write_tags};
+use super::team::Ends;
 
-/// Vectors whose AES runs side by side. Each AES instruction takes 4 cycles and two can start
-/// per cycle, so fewer leave the unit idle; more, and GHASH would not find free registers.
-pub(super) const GROUP: usize = 4;
+/// Vectors whose AES runs side by side. Each AES instruction takes 4 cycles and one or two can
+/// start per cycle, so fewer leave the unit idle; more, and GHASH would not find free registers.
+const GROUP: usize = 5;
 
-/// Encrypts the packets at `indices` and writes their tags.
+/// Encrypts the packets that have a bit in `packets`, and writes their tags.
+///
+/// Between the AES rounds of a group stands the GHASH of the group before it, be it of the same
+/// packet or of the one before: so the hash of a packet is complete when the next has begun.
 #[inline(always)]
-pub(super) fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], indices: &[u8]) {
-    for indices in indices.chunks(S::LANES) {
-        let team = Team::<false>::new(s, jobs, indices);
-        let pads = team.tag_pads::<S, R>(s);
-        let mut sums = [Sum::zero(s); 4];
-        for i in 0..indices.len() {
-            sums[i] = encrypt::<S, R>(s, team.jobs[i]);
-        }
-        let mut sums = Sum::fold_each(s, &sums);
-        team.add_lengths(s, &mut sums);
-        let tags = Team::<false>::tags(s, sums, pads);
-        write_tags(s, &team.jobs, indices.len(), tags);
+pub(super) fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], mut packets: u64) {
+    if packets == 0 {
+        return;
     }
-}
-
-/// Decrypts the packets at `indices`. Bit `i` of the answer says that packet `i` is authentic;
-/// the others are wiped.
-#[inline(always)]
-pub(super) fn open<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], indices: &[u8]) -> u64 {
-    let mut authentic = 0;
-    for indices in indices.chunks(S::LANES) {
-        let team = Team::<false>::new(s, jobs, indices);
-        let pads = team.tag_pads::<S, R>(s);
-        let mut sums = [Sum::zero(s); 4];
-        for i in 0..indices.len() {
-            sums[i] = decrypt::<S, R>(s, team.jobs[i]);
-        }
-        let mut sums = Sum::fold_each(s, &sums);
-        team.add_lengths(s, &mut sums);
-        let tags = Team::<false>::tags(s, sums, pads);
-        for i in 0..S::LANES {
-            let job = team.jobs[i];
-            if i < indices.len() && is_authentic(job, job.tag(), s.lane(tags, i)) {
-                authentic |= 1 << indices[i];
+    let mut ends = Ends::none(s, jobs);
+    let mut index = take(&mut packets);
+    let mut pending = Pending {
+        index,
+        job: &jobs[usize::from(index)],
+        at: 0,
+        count: 0,
+        blocks: [s.zero(); GROUP],
+        pad: s.zero(),
+    };
+    let mut hash = Hash::start(s);
+    loop {
+        let job = &jobs[usize::from(index)];
+        let base = job.base(s);
+        let vectors = job.vectors::<S>();
+        let mut at = 0;
+        while at < vectors {
+            let count = group_of::<S>(vectors, at, 4);
+            let pad = match count {
+                1 => encrypt::<S, R, 1>(s, job, base, at, &mut hash, &mut pending),
+                2 => encrypt::<S, R, 2>(s, job, base, at, &mut hash, &mut pending),
+                3 => encrypt::<S, R, 3>(s, job, base, at, &mut hash, &mut pending),
+                4 => encrypt::<S, R, 4>(s, job, base, at, &mut hash, &mut pending),
+                _ => encrypt::<S, R, 5>(s, job, base, at, &mut hash, &mut pending),
+            };
+            if at > 0 {
+                hash.end_group(s, job, at);
+            } else {
+                if pending.count > 0 {
+                    ends.seal(s, pending.index, hash.sum, pending.pad);
+                }
+                hash = Hash::start(s);
+                (pending.index, pending.job, pending.pad) = (index, job, pad);
             }
+            (pending.at, pending.count) = (at, count);
+            at += count;
         }
+        if packets == 0 {
+            break;
+        }
+        index = take(&mut packets);
     }
-    authentic
+    hash.add_group(s, &pending);
+    ends.seal(s, pending.index, hash.sum, pending.pad);
+    ends.seal_rest(s);
 }
 
-/// Encrypts a packet's data, and returns the hash of AAD and ciphertext.
+/// Decrypts the packets that have a bit in `packets`. Bit `i` of the answer says that packet `i`
+/// is authentic; the others are wiped.
 #[inline(always)]
-fn encrypt<S: Simd, const R: usize>(s: S, job: &Job<'_>) -> Sum<S> {
-    let mut hash = Hash::start(s, job);
-    let vectors = job.vectors::<S>();
-    if vectors == 0 {
-        return hash.sum;
+pub(super) fn open<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], mut packets: u64) -> u64 {
+    if packets == 0 {
+        return 0;
     }
-    let base = job.base(s);
-    let full = (vectors - 1) / GROUP;
-    let mut pending = [s.zero(); GROUP];
-    for group in 0..full {
-        let at = group * GROUP;
-        if group == 0 {
-            encrypt_group::<S, R, GROUP, 0>(s, job, base, at, false, &mut hash, &mut pending);
-        } else {
-            encrypt_group::<S, R, GROUP, GROUP>(s, job, base, at, false, &mut hash, &mut pending);
+    let mut ends = Ends::none(s, jobs);
+    let mut authentic = 0;
+    while packets != 0 {
+        let index = take(&mut packets);
+        let job = &jobs[usize::from(index)];
+        let base = job.base(s);
+        let vectors = job.vectors::<S>();
+        let mut hash = Hash::start(s);
+        let mut pad = s.zero();
+        let mut at = 0;
+        while at < vectors {
+            let count = group_of::<S>(vectors, at, S::OPEN_GROUP);
+            let key_stream = match count {
+                1 => decrypt::<S, R, 1>(s, job, base, at, &mut hash),
+                2 => decrypt::<S, R, 2>(s, job, base, at, &mut hash),
+                3 => decrypt::<S, R, 3>(s, job, base, at, &mut hash),
+                4 => decrypt::<S, R, 4>(s, job, base, at, &mut hash),
+                5 => decrypt::<S, R, 5>(s, job, base, at, &mut hash),
+                6 => decrypt::<S, R, 6>(s, job, base, at, &mut hash),
+                7 => decrypt::<S, R, 7>(s, job, base, at, &mut hash),
+                _ => decrypt::<S, R, 8>(s, job, base, at, &mut hash),
+            };
+            if at == 0 {
+                pad = key_stream;
+            }
+            at += count;
             hash.end_group(s, job, at);
         }
+        authentic |= ends.open(s, index, hash.sum, pad);
     }
-    let at = full * GROUP;
-    macro_rules! last {
-        ($vectors:literal, $before:expr) => {{
-            encrypt_group::<S, R, $vectors, { $before }>(
-                s,
-                job,
-                base,
-                at,
-                true,
-                &mut hash,
-                &mut pending,
-            );
-            if $before > 0 {
-                hash.end_group(s, job, at);
-            }
-            let power = job.power(at * S::LANES);
-            for i in 0..$vectors {
-                hash.add(s, job, power, i, pending[i]);
-            }
-        }};
-    }
-    match (full > 0, vectors - at) {
-        (true, 1) => last!(1, GROUP),
-        (true, 2) => last!(2, GROUP),
-        (true, 3) => last!(3, GROUP),
-        (true, _) => last!(4, GROUP),
-        (false, 1) => last!(1, 0),
-        (false, 2) => last!(2, 0),
-        (false, 3) => last!(3, 0),
-        (false, _) => last!(4, 0),
-    }
-    hash.sum
+    authentic | ends.open_rest(s)
 }
 
-/// Decrypts a packet's data, and returns the hash of AAD and ciphertext.
+/// Takes the lowest bit away, and returns its number.
 #[inline(always)]
-fn decrypt<S: Simd, const R: usize>(s: S, job: &Job<'_>) -> Sum<S> {
-    let mut hash = Hash::start(s, job);
-    let vectors = job.vectors::<S>();
-    if vectors == 0 {
-        return hash.sum;
-    }
-    let base = job.base(s);
-    let full = (vectors - 1) / GROUP;
-    for group in 0..full {
-        decrypt_group::<S, R, GROUP>(s, job, base, group * GROUP, false, &mut hash);
-        hash.end_group(s, job, (group + 1) * GROUP);
-    }
-    let at = full * GROUP;
-    match vectors - at {
-        1 => decrypt_group::<S, R, 1>(s, job, base, at, true, &mut hash),
-        2 => decrypt_group::<S, R, 2>(s, job, base, at, true, &mut hash),
-        3 => decrypt_group::<S, R, 3>(s, job, base, at, true, &mut hash),
-        _ => decrypt_group::<S, R, 4>(s, job, base, at, true, &mut hash),
-    }
-    hash.sum
+fn take(bits: &mut u64) -> u8 {
+    let lowest = bits.trailing_zeros() as u8;
+    *bits &= *bits - 1;
+    lowest
 }
 
-/// Encrypts `A` vectors of data from vector `at`, and hashes the `P` vectors before them, which
-/// are `pending`. Leaves the new ciphertext there. `last` says whether the packet ends here.
+/// How many of `vectors` vectors make a group that starts at vector `at`: up to `most` and one
+/// more, as a single one that is left over would wait for each of its rounds. A group is all in
+/// one stretch.
 #[inline(always)]
-fn encrypt_group<S: Simd, const R: usize, const A: usize, const P: usize>(
+fn group_of<S: Simd>(vectors: usize, at: usize, most: usize) -> usize {
+    let stretch = STRETCH / S::LANES;
+    let left = (vectors - at).min(stretch - at % stretch);
+    if left == most + 1 {
+        left
+    } else {
+        left.min(most)
+    }
+}
+
+/// Ciphertext that waits to be hashed: a group of a packet.
+struct Pending<'a, 'k, S: Simd> {
+    index: u8,
+    job: &'a Job<'k>,
+    /// Number of its first vector, and how many there are.
+    at: usize,
+    count: usize,
+    blocks: [S::V; GROUP],
+    /// In the first lane what hides the packet's tag.
+    pad: S::V,
+}
+
+/// Encrypts `A` vectors of the stream from vector `at`, and hashes what is `pending`. Leaves the
+/// new ciphertext there, and returns the first vector of key stream.
+#[inline(always)]
+fn encrypt<S: Simd, const R: usize, const A: usize>(
     s: S,
     job: &Job<'_>,
     base: S::V,
     at: usize,
-    last: bool,
     hash: &mut Hash<S>,
-    pending: &mut [S::V; GROUP],
-) {
+    pending: &mut Pending<'_, '_, S>,
+) -> S::V {
     let mut x = states::<S, A>(s, base, at);
-    let power = job.power((at - P) * S::LANES);
+    let power = pending.job.power(pending.at * S::LANES);
     rounds!(
         s,
         R,
@@ -160,26 +181,33 @@ fn encrypt_group<S: Simd, const R: usize, const A: usize, const P: usize>(
         hash.sum,
         |i, round| s.splat_from(&job.key.round_keys[round]),
         {
-            for i in share(P, round, R) {
-                hash.add(s, job, power, i, pending[i]);
+            for i in share(GROUP, round, R) {
+                // The carry goes with the first vector, which comes last: it may still be on its way.
+                let i = (i + 1) % GROUP;
+                // Asked here, and not once for all rounds, there is one piece of code for any count.
+                if i < pending.count {
+                    hash.add(s, pending.job, power, i, pending.blocks[i]);
+                }
             }
         }
     );
+    let first = x[0];
     for i in 0..A {
-        pending[i] = job.apply(s, at + i, last && i + 1 == A, x[i]);
+        pending.blocks[i] = job.apply(s, at + i, i == 0, i + 1 == A, x[i]);
     }
+    first
 }
 
-/// Hashes and decrypts `A` vectors of data from vector `at`; `last` as in [`encrypt_group`].
+/// Hashes and decrypts `A` vectors of the stream from vector `at`, and returns the first vector of
+/// key stream.
 #[inline(always)]
-fn decrypt_group<S: Simd, const R: usize, const A: usize>(
+fn decrypt<S: Simd, const R: usize, const A: usize>(
     s: S,
     job: &Job<'_>,
     base: S::V,
     at: usize,
-    last: bool,
     hash: &mut Hash<S>,
-) {
+) -> S::V {
     let mut x = states::<S, A>(s, base, at);
     let power = job.power(at * S::LANES);
     rounds!(
@@ -190,21 +218,24 @@ fn decrypt_group<S: Simd, const R: usize, const A: usize>(
         |i, round| s.splat_from(&job.key.round_keys[round]),
         {
             for i in share(A, round, R) {
-                let data = job.load(s, at + i, last && i + 1 == A);
-                hash.add(s, job, power, i, data);
+                let i = (i + 1) % A;
+                let blocks = job.load(s, at + i, i == 0, i + 1 == A);
+                hash.add(s, job, power, i, blocks);
             }
         }
     );
+    let first = x[0];
     for i in 0..A {
-        let _ = job.apply(s, at + i, last && i + 1 == A, x[i]);
+        let _ = job.apply(s, at + i, i == 0, i + 1 == A, x[i]);
     }
+    first
 }
 
 #[inline(always)]
 fn states<S: Simd, const A: usize>(s: S, base: S::V, at: usize) -> [S::V; A] {
     let mut x = [base; A];
     for i in 0..A {
-        x[i] = s.xor(base, counters(s, at + i));
+        x[i] = s.xor(base, counters(s, 1, at + i));
     }
     x
 }
@@ -218,17 +249,9 @@ struct Hash<S: Simd> {
 
 impl<S: Simd> Hash<S> {
     #[inline(always)]
-    fn start(s: S, job: &Job<'_>) -> Self {
-        let mut sum = Sum::zero(s);
-        let power = job.aad_power();
-        sum.add(
-            s,
-            s.first_from(job.aad()),
-            s.splat_from(&job.key.powers[power]),
-            s.splat_from(&job.key.seconds[power]),
-        );
+    fn start(s: S) -> Self {
         Self {
-            sum,
+            sum: Sum::zero(s),
             carry: s.zero(),
         }
     }
@@ -241,8 +264,20 @@ impl<S: Simd> Hash<S> {
             blocks = s.xor(blocks, self.carry);
             self.carry = s.zero();
         }
-        let (powers, seconds) = job.key.powers(s, power + i * S::LANES);
+        let (powers, seconds) = job.key.powers_of(s, power + i * S::LANES);
         self.sum.add(s, blocks, powers, seconds);
+    }
+
+    /// Adds what is pending.
+    #[inline(always)]
+    fn add_group(&mut self, s: S, pending: &Pending<'_, '_, S>) {
+        let power = pending.job.power(pending.at * S::LANES);
+        // A constant number of times, for the blocks to stay in registers.
+        for i in 0..GROUP {
+            if i < pending.count {
+                self.add(s, pending.job, power, i, pending.blocks[i]);
+            }
+        }
     }
 
     /// After the vectors before `vector`: reduces if a stretch ended there, and more follows.

@@ -18,6 +18,8 @@
 //! Keys and tables are wiped on drop. Round keys and hash sums that the compiler put on the
 //! stack during a call are not wiped.
 
+#[cfg(not(target_arch = "x86_64"))]
+mod no_vector;
 mod portable;
 #[cfg(test)]
 mod vectors;
@@ -39,9 +41,6 @@ mod team;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
-use arrayvec::ArrayVec;
-
-use crate::BATCH;
 use crate::packet::{HEADER, Packet};
 use crate::rung::Rung;
 
@@ -50,11 +49,15 @@ const IV: usize = 8;
 /// Bytes of tag.
 const TAG: usize = 16;
 
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use no_vector::{Jobs, VectorKey};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {expand::Key as VectorKey, vector::Jobs};
+
 /// An AES-GCM key with its salt, expanded for one rung.
 pub(crate) enum GcmKey {
     Portable(Box<portable::Key>),
-    #[cfg(target_arch = "x86_64")]
-    Vector(vector::VectorKey),
+    Vector(Box<VectorKey>),
 }
 
 /// Whether this processor has the instructions of `rung`.
@@ -76,7 +79,7 @@ impl GcmKey {
             .rev()
             .filter(|candidate| *candidate <= rung)
         {
-            if let Some(key) = vector::VectorKey::new(candidate, key, salt, esn) {
+            if let Some(key) = vector::new_key(candidate, key, salt, esn) {
                 return Self::Vector(key);
             }
         }
@@ -84,86 +87,38 @@ impl GcmKey {
         Self::Portable(Box::new(portable::Key::new(key, salt, esn)))
     }
 
+    /// The key, if it is a vector kernel's: its packets go into [`Jobs`].
+    #[inline]
+    pub(crate) fn vector(&self) -> Option<&VectorKey> {
+        match self {
+            Self::Portable(_) => None,
+            Self::Vector(key) => Some(key),
+        }
+    }
+
     /// Asks the processor for what a packet of `len` bytes needs of the tables of a vector rung.
     #[inline]
     pub(crate) fn prefetch(&self, len: usize) {
+        if let Self::Vector(key) = self {
+            key.prefetch(len);
+        }
+    }
+
+    /// Seals a packet with a key that is no vector kernel's.
+    pub(crate) fn seal_portably(&self, packet: &mut Packet<'_>) {
         match self {
-            Self::Portable(_) => {}
-            #[cfg(target_arch = "x86_64")]
-            Self::Vector(key) => key.prefetch(len),
+            Self::Portable(key) => key.seal(packet),
+            Self::Vector(_) => unreachable!("its packets are jobs"),
         }
     }
 
-    /// Seals the first packets, each with the key at its place, as far as one kernel can take
-    /// them; says how many that were. `keys` gives as many keys as there are packets, and
-    /// `None` where a packet is not for AES-GCM; the first is.
-    #[inline]
-    pub(crate) fn seal<'k>(
-        keys: impl Iterator<Item = Option<&'k GcmKey>>,
-        packets: &mut [Packet<'_>],
-    ) -> usize {
-        match Run::first_of(keys) {
-            Run::Portable(key) => {
-                key.seal(&mut packets[..1]);
-                1
-            }
-            #[cfg(target_arch = "x86_64")]
-            Run::Vector(kernel, keys) => {
-                kernel.seal(&keys, &mut packets[..keys.len()]);
-                keys.len()
-            }
-        }
-    }
-
-    /// Opens packets as [`seal`](Self::seal) seals them; the second value has a bit for each
-    /// packet that is authentic.
-    #[inline]
-    pub(crate) fn open<'k>(
-        keys: impl Iterator<Item = Option<&'k GcmKey>>,
-        packets: &mut [Packet<'_>],
-    ) -> (usize, u64) {
-        match Run::first_of(keys) {
-            Run::Portable(key) => (1, key.open(&mut packets[..1])),
-            #[cfg(target_arch = "x86_64")]
-            Run::Vector(kernel, keys) => {
-                (keys.len(), kernel.open(&keys, &mut packets[..keys.len()]))
-            }
-        }
-    }
-}
-
-/// The first keys of a batch that one kernel serves.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives for one call, on the stack"
-)]
-enum Run<'k> {
-    Portable(&'k portable::Key),
-    #[cfg(target_arch = "x86_64")]
-    Vector(vector::Kernel, ArrayVec<&'k expand::Key, BATCH>),
-}
-
-impl<'k> Run<'k> {
-    #[inline(always)]
-    fn first_of(mut keys: impl Iterator<Item = Option<&'k GcmKey>>) -> Self {
-        let Some(Some(first)) = keys.next() else {
-            unreachable!("the first packet is for AES-GCM");
-        };
-        let first = match first {
-            GcmKey::Portable(key) => return Self::Portable(key),
-            #[cfg(target_arch = "x86_64")]
-            GcmKey::Vector(key) => key,
-        };
-        #[cfg(target_arch = "x86_64")]
-        {
-            let mut run = ArrayVec::new_const();
-            run.push(first.expanded());
-            while let Some(Some(GcmKey::Vector(key))) = keys.next()
-                && key.kernel() == first.kernel()
-            {
-                run.push(key.expanded());
-            }
-            Self::Vector(first.kernel(), run)
+    /// Opens a packet with a key that is no vector kernel's. Says whether it is authentic; else
+    /// its payload is wiped.
+    #[must_use]
+    pub(crate) fn open_portably(&self, packet: &mut Packet<'_>) -> bool {
+        match self {
+            Self::Portable(key) => key.open(packet),
+            Self::Vector(_) => unreachable!("its packets are jobs"),
         }
     }
 }

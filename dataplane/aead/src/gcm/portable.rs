@@ -34,48 +34,39 @@ impl Key {
         }
     }
 
-    pub(crate) fn seal(&self, packets: &mut [Packet<'_>]) {
-        for packet in packets {
-            packet.write_sequence();
-            let iv = packet.sequence.to_be_bytes();
-            let aad = packet.aad(self.esn);
-            let (_, rest) = packet.bytes.split_at_mut(HEADER);
-            let (iv_field, rest) = rest.split_at_mut(IV);
-            let (data, tag) = rest.split_at_mut(rest.len() - TAG);
-            iv_field.copy_from_slice(&iv);
-            let nonce = self.nonce(iv);
-            let sealed = match &self.cipher {
-                Cipher::Aes128(c) => c.encrypt_inout_detached(&nonce.into(), &aad, data.into()),
-                Cipher::Aes256(c) => c.encrypt_inout_detached(&nonce.into(), &aad, data.into()),
-            };
-            // The only error is a plaintext of 64 GiB.
-            tag.copy_from_slice(&sealed.expect("a packet is short"));
-        }
+    pub(crate) fn seal(&self, packet: &mut Packet<'_>) {
+        packet.write_sequence();
+        let iv = packet.sequence.to_be_bytes();
+        let aad = packet.aad(self.esn);
+        let (_, rest) = packet.bytes.split_at_mut(HEADER);
+        let (iv_field, rest) = rest.split_at_mut(IV);
+        let (data, tag) = rest.split_at_mut(rest.len() - TAG);
+        iv_field.copy_from_slice(&iv);
+        let nonce = self.nonce(iv);
+        let sealed = match &self.cipher {
+            Cipher::Aes128(c) => c.encrypt_inout_detached(&nonce.into(), &aad, data.into()),
+            Cipher::Aes256(c) => c.encrypt_inout_detached(&nonce.into(), &aad, data.into()),
+        };
+        // The only error is a plaintext of 64 GiB.
+        tag.copy_from_slice(&sealed.expect("a packet is short"));
     }
 
-    pub(crate) fn open(&self, packets: &mut [Packet<'_>]) -> u64 {
-        let mut authentic = 0;
-        for (i, packet) in packets.iter_mut().enumerate() {
-            let aad = packet.aad(self.esn);
-            let (_, rest) = packet.bytes.split_at_mut(HEADER);
-            let (iv, rest) = rest.split_at_mut(IV);
-            let (data, tag) = rest.split_at_mut(rest.len() - TAG);
-            let nonce = self.nonce(iv.try_into().expect("8 bytes"));
-            let tag = (&*tag).try_into().expect("16 bytes");
-            let opened = match &self.cipher {
-                Cipher::Aes128(c) => {
-                    c.decrypt_inout_detached(&nonce.into(), &aad, (&mut *data).into(), tag)
-                }
-                Cipher::Aes256(c) => {
-                    c.decrypt_inout_detached(&nonce.into(), &aad, (&mut *data).into(), tag)
-                }
-            };
-            match opened {
-                Ok(()) => authentic |= 1 << i,
-                Err(_) => data.fill(0),
-            }
+    /// Whether the packet is authentic; else its payload is wiped.
+    pub(crate) fn open(&self, packet: &mut Packet<'_>) -> bool {
+        let aad = packet.aad(self.esn);
+        let (_, rest) = packet.bytes.split_at_mut(HEADER);
+        let (iv, rest) = rest.split_at_mut(IV);
+        let (data, tag) = rest.split_at_mut(rest.len() - TAG);
+        let nonce = self.nonce(iv.try_into().expect("8 bytes")).into();
+        let tag = (&*tag).try_into().expect("16 bytes");
+        let opened = match &self.cipher {
+            Cipher::Aes128(c) => c.decrypt_inout_detached(&nonce, &aad, (&mut *data).into(), tag),
+            Cipher::Aes256(c) => c.decrypt_inout_detached(&nonce, &aad, (&mut *data).into(), tag),
+        };
+        if opened.is_err() {
+            data.fill(0);
         }
-        authentic
+        opened.is_ok()
     }
 
     fn nonce(&self, iv: [u8; IV]) -> [u8; 12] {

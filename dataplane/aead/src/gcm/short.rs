@@ -12,13 +12,14 @@
 use super::ghash::Sum;
 use super::job::{Job, counters, rounds, share};
 use super::simd::Simd;
-use super::team::{Team, is_authentic, write_tags};
+use super::team::Team;
 
 /// Longest packet, in vectors, that goes side by side with others.
 pub(super) const MOST: usize = 4;
 
-/// Seals the packets at `indices`, which make whole teams and have `U` vectors of data each.
-/// `N` is the number of data vectors of a team, `U * LANES`, and `X` one more: AES states.
+/// Seals the packets that have a bit in `packets`. They make whole teams, and have `U` vectors of
+/// data each.
+/// `N` is the number of vectors of a team, `U * LANES`, and `X` one more: AES states.
 #[inline(always)]
 pub(super) fn seal<
     S: Simd,
@@ -30,10 +31,9 @@ pub(super) fn seal<
 >(
     s: S,
     jobs: &[Job<'_>],
-    indices: &[u8],
+    mut packets: u64,
 ) {
-    let (first, rest) = indices.split_at(S::LANES);
-    let mut team = Team::<SAME>::new(s, jobs, first);
+    let mut team = Team::<SAME>::take(s, jobs, &mut packets);
     let mut hash = Hash::start(s);
     let mut x = states::<S, U, N, X, SAME>(s, &team);
     rounds!(
@@ -47,8 +47,8 @@ pub(super) fn seal<
     let mut pending = apply::<S, U, N, X, SAME>(s, &team, &x);
     let mut pads = x[N];
 
-    for following in rest.chunks_exact(S::LANES) {
-        let following = Team::<SAME>::new(s, jobs, following);
+    while packets != 0 {
+        let following = Team::<SAME>::take(s, jobs, &mut packets);
         let mut x = states::<S, U, N, X, SAME>(s, &following);
         rounds!(
             s,
@@ -58,25 +58,23 @@ pub(super) fn seal<
             |i, round| round_key::<S, U, N, SAME>(s, &following, i, round),
             {
                 for i in share(N + 2, round, R) {
-                    let blocks = if i < N { pending[i] } else { pads };
-                    hash.piece::<U, N, SAME>(s, &team, i, blocks);
+                    hash.piece::<U, N, SAME>(s, &team, i, &pending);
                 }
             }
         );
-        write_tags(s, &team.jobs, S::LANES, hash.tags::<SAME>(s, pads));
+        team.seal(s, hash.sums(s), pads);
         pending = apply::<S, U, N, X, SAME>(s, &following, &x);
         hash = Hash::start(s);
         (team, pads) = (following, x[N]);
     }
 
     for i in 0..N + 2 {
-        let blocks = if i < N { pending[i] } else { pads };
-        hash.piece::<U, N, SAME>(s, &team, i, blocks);
+        hash.piece::<U, N, SAME>(s, &team, i, &pending);
     }
-    write_tags(s, &team.jobs, S::LANES, hash.tags::<SAME>(s, pads));
+    team.seal(s, hash.sums(s), pads);
 }
 
-/// Opens the packets at `indices`, as [`seal`] seals them. Bit `i` of the answer says that
+/// Opens packets as [`seal`] seals them. Bit `i` of the answer says that
 /// packet `i` is authentic; the others are wiped.
 #[inline(always)]
 pub(super) fn open<
@@ -89,12 +87,13 @@ pub(super) fn open<
 >(
     s: S,
     jobs: &[Job<'_>],
-    indices: &[u8],
+    mut packets: u64,
 ) -> u64 {
     let mut authentic = 0;
-    for indices in indices.chunks_exact(S::LANES) {
-        let team = Team::<SAME>::new(s, jobs, indices);
+    while packets != 0 {
+        let team = Team::<SAME>::take(s, jobs, &mut packets);
         let mut hash = Hash::start(s);
+        let mut data = [s.zero(); N];
         let mut x = states::<S, U, N, X, SAME>(s, &team);
         rounds!(
             s,
@@ -104,22 +103,15 @@ pub(super) fn open<
             |i, round| round_key::<S, U, N, SAME>(s, &team, i, round),
             {
                 for i in share(N + 2, round, R) {
-                    let blocks = if i < N {
-                        team.jobs[i / U].load(s, i % U, i % U + 1 == U)
-                    } else {
-                        x[N]
-                    };
-                    hash.piece::<U, N, SAME>(s, &team, i, blocks);
+                    if i < N {
+                        data[i] = team.jobs[i / U].load_data(s, i % U, i % U + 1 == U);
+                    }
+                    hash.piece::<U, N, SAME>(s, &team, i, &data);
                 }
             }
         );
         let _ = apply::<S, U, N, X, SAME>(s, &team, &x);
-        let tags = hash.tags::<SAME>(s, x[N]);
-        for i in 0..S::LANES {
-            if is_authentic(team.jobs[i], team.jobs[i].tag(), s.lane(tags, i)) {
-                authentic |= 1 << indices[i];
-            }
-        }
+        authentic |= team.open(s, hash.sums(s), x[N]);
     }
     authentic
 }
@@ -148,7 +140,7 @@ fn states<S: Simd, const U: usize, const N: usize, const X: usize, const SAME: b
 ) -> [S::V; X] {
     let mut x = [team.tag_counters(s); X];
     for i in 0..N {
-        x[i] = s.xor(team.jobs[i / U].base(s), counters(s, i % U));
+        x[i] = s.xor(team.jobs[i / U].base(s), counters(s, 2, i % U));
     }
     x
 }
@@ -162,7 +154,7 @@ fn apply<S: Simd, const U: usize, const N: usize, const X: usize, const SAME: bo
 ) -> [S::V; N] {
     let mut data = [s.zero(); N];
     for i in 0..N {
-        data[i] = team.jobs[i / U].apply(s, i % U, i % U + 1 == U, x[i]);
+        data[i] = team.jobs[i / U].apply_to_data(s, i % U, i % U + 1 == U, x[i]);
     }
     data
 }
@@ -184,7 +176,7 @@ impl<S: Simd> Hash<S> {
         }
     }
 
-    /// Piece `i` of `N + 2`: data vector `i` of the team, which is `blocks`, then what comes
+    /// Piece `i` of `N + 2`: vector `i` of the team's `data`, then what comes
     /// before and after the data of each packet.
     #[inline(always)]
     fn piece<const U: usize, const N: usize, const SAME: bool>(
@@ -192,7 +184,7 @@ impl<S: Simd> Hash<S> {
         s: S,
         team: &Team<'_, '_, SAME>,
         i: usize,
-        blocks: S::V,
+        data: &[S::V; N],
     ) {
         if i == N {
             team.add_aads(s, &mut self.sum);
@@ -201,9 +193,9 @@ impl<S: Simd> Hash<S> {
         } else {
             let (packet, vector) = (i / U, i % U);
             let job = team.jobs[packet];
-            let power = job.power(0) + vector * S::LANES;
-            let (powers, seconds) = job.key.powers(s, power);
-            self.sum.add(s, blocks, powers, seconds);
+            let power = job.aad_power() + 1 + vector * S::LANES;
+            let (powers, seconds) = job.key.powers_of(s, power);
+            self.sum.add(s, data[i], powers, seconds);
             if vector + 1 == U {
                 self.done[packet] = self.sum;
                 self.sum = Sum::zero(s);
@@ -211,10 +203,9 @@ impl<S: Simd> Hash<S> {
         }
     }
 
-    /// The tags, each in its packet's lane; `pads` are the encrypted tag counters.
+    /// The hashes, each in its packet's lane.
     #[inline(always)]
-    fn tags<const SAME: bool>(self, s: S, pads: S::V) -> S::V {
-        let sums = Sum::fold_each(s, &self.done).plus(s, self.sum);
-        Team::<SAME>::tags(s, sums, pads)
+    fn sums(&self, s: S) -> Sum<S> {
+        Sum::fold_each(s, &self.done).plus(s, self.sum)
     }
 }

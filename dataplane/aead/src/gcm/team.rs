@@ -4,30 +4,41 @@
 //!
 //! Each packet may have its own key, as with many tunnels few packets of a batch share one.
 
-use core::arch::x86_64::__m128i;
-
 use super::expand::POWERS;
 use super::ghash::{Sum, polynomial};
-use super::job::{Job, equal, rounds, tag_counter};
+use super::job::{Job, equal, tag_counter};
 use super::simd::{Block, Simd};
 
 /// Packets that end together, all of one key if `SAME`. Of the array the first `LANES` count;
 /// in a team that is not full, some repeat its first packet.
+#[derive(Clone, Copy)]
 pub(super) struct Team<'a, 'k, const SAME: bool> {
     pub(super) jobs: [&'a Job<'k>; 4],
+    indices: [u8; 4],
+    /// How many packets there are: no more than `LANES`.
+    pub(super) count: usize,
 }
 
 impl<'a, 'k, const SAME: bool> Team<'a, 'k, SAME> {
-    /// The packets at `indices`, of which there are 1 to `LANES`.
+    /// Of the packets that have a bit in `packets` takes up to `LANES`, and says which; there is
+    /// at least one.
     #[inline(always)]
-    pub(super) fn new<S: Simd>(_: S, jobs: &'a [Job<'k>], indices: &[u8]) -> Self {
-        let mut team = [&jobs[usize::from(indices[0])]; 4];
-        for i in 1..S::LANES {
-            if let Some(&index) = indices.get(i) {
-                team[i] = &jobs[usize::from(index)];
+    pub(super) fn take<S: Simd>(_: S, jobs: &'a [Job<'k>], packets: &mut u64) -> Self {
+        let mut indices = [packets.trailing_zeros() as u8; 4];
+        *packets &= *packets - 1;
+        let mut count = 1;
+        for index in &mut indices[1..S::LANES] {
+            if *packets != 0 {
+                *index = packets.trailing_zeros() as u8;
+                *packets &= *packets - 1;
+                count += 1;
             }
         }
-        Self { jobs: team }
+        Self {
+            jobs: indices.map(|i| &jobs[usize::from(i)]),
+            indices,
+            count,
+        }
     }
 
     /// The key of round `round` for a vector of packet `packet`.
@@ -37,7 +48,14 @@ impl<'a, 'k, const SAME: bool> Team<'a, 'k, SAME> {
         s.splat_from(&job.key.round_keys[round])
     }
 
-    /// The key of round `round` for a vector with a block of each packet.
+    /// The counter blocks whose encryption hides the tags, first round key added.
+    #[inline(always)]
+    pub(super) fn tag_counters<S: Simd>(&self, s: S) -> S::V {
+        let nonces = self.gather(s, Job::nonce);
+        s.xor3(nonces, self.round_keys(s, 0), tag_counter(s))
+    }
+
+    /// The key of round `round`, each packet's in its lane.
     #[inline(always)]
     pub(super) fn round_keys<S: Simd>(&self, s: S, round: usize) -> S::V {
         self.of_keys(s, |job| &job.key.round_keys[round])
@@ -60,28 +78,13 @@ impl<'a, 'k, const SAME: bool> Team<'a, 'k, SAME> {
         }
     }
 
-    /// The counter blocks whose encryption hides the tags, first round key added.
-    #[inline(always)]
-    pub(super) fn tag_counters<S: Simd>(&self, s: S) -> S::V {
-        let nonces = self.gather(s, Job::nonce);
-        s.xor3(nonces, self.round_keys(s, 0), tag_counter(s))
-    }
-
-    /// Those blocks encrypted.
-    #[inline(always)]
-    pub(super) fn tag_pads<S: Simd, const R: usize>(&self, s: S) -> S::V {
-        let mut x = [self.tag_counters(s)];
-        let mut sum = Sum::zero(s);
-        rounds!(s, R, x, sum, |i, round| self.round_keys(s, round), {});
-        x[0]
-    }
-
     /// Adds the block before the data, for packets of a single stretch.
     #[inline(always)]
     pub(super) fn add_aads<S: Simd>(&self, s: S, sums: &mut Sum<S>) {
+        let aads = self.gather(s, Job::aad);
         let powers = self.gather(s, |job| &job.key.powers[job.aad_power()]);
         let seconds = self.gather(s, |job| &job.key.seconds[job.aad_power()]);
-        sums.add(s, self.gather(s, Job::aad), powers, seconds);
+        sums.add(s, aads, powers, seconds);
     }
 
     /// Adds the block after the data.
@@ -92,30 +95,127 @@ impl<'a, 'k, const SAME: bool> Team<'a, 'k, SAME> {
         sums.add(s, self.gather(s, Job::lengths), powers, seconds);
     }
 
-    /// The tags, each in its packet's lane: `sums` is complete in each lane, and `pads` are the
+    /// The tags, each in its packet's lane, where `sums` is complete and `pads` are the
     /// encrypted tag counters.
     #[inline(always)]
-    pub(super) fn tags<S: Simd>(s: S, sums: Sum<S>, pads: S::V) -> S::V {
+    fn tags<S: Simd>(s: S, sums: Sum<S>, pads: S::V) -> S::V {
         s.xor(s.reverse(sums.reduce(s, polynomial(s))), pads)
     }
-}
 
-/// Writes the tags of the first `count` packets of a team.
-#[inline(always)]
-pub(super) fn write_tags<S: Simd>(s: S, jobs: &[&Job<'_>; 4], count: usize, tags: S::V) {
-    for (i, job) in jobs[..S::LANES].iter().enumerate() {
-        if i < count {
-            job.write_tag(s.lane(tags, i));
+    /// Writes the tags.
+    #[inline(always)]
+    pub(super) fn seal<S: Simd>(&self, s: S, sums: Sum<S>, pads: S::V) {
+        let tags = Self::tags(s, sums, pads);
+        for i in 0..S::LANES {
+            if i < self.count {
+                self.jobs[i].write_tag(s.lane(tags, i));
+            }
         }
     }
+
+    /// Compares the tags, and wipes the data of packets that are not authentic. Of those that
+    /// are, the bits are set in what is returned.
+    #[inline(always)]
+    pub(super) fn open<S: Simd>(&self, s: S, sums: Sum<S>, pads: S::V) -> u64 {
+        let tags = Self::tags(s, sums, pads);
+        let mut authentic = 0;
+        for i in 0..S::LANES {
+            if i >= self.count {
+                break;
+            }
+            if equal(s.lane(tags, i), self.jobs[i].tag()) {
+                authentic |= 1 << self.indices[i];
+            } else {
+                self.jobs[i].wipe();
+            }
+        }
+        authentic
+    }
 }
 
-/// Whether the packet has this tag. If not, its data is wiped.
-#[inline(always)]
-pub(super) fn is_authentic(job: &Job<'_>, sent: __m128i, computed: __m128i) -> bool {
-    let authentic = equal(sent, computed);
-    if !authentic {
-        job.wipe();
+/// Packets whose AAD and data are hashed, until there are enough for a team.
+pub(super) struct Ends<'a, 'k, S: Simd> {
+    jobs: &'a [Job<'k>],
+    indices: [u8; 4],
+    sums: [Sum<S>; 4],
+    pads: [Block; 4],
+    count: usize,
+}
+
+impl<'a, 'k, S: Simd> Ends<'a, 'k, S> {
+    #[inline(always)]
+    pub(super) fn none(s: S, jobs: &'a [Job<'k>]) -> Self {
+        Self {
+            jobs,
+            indices: [0; 4],
+            sums: [Sum::zero(s); 4],
+            pads: [Block::default(); 4],
+            count: 0,
+        }
     }
-    authentic
+
+    /// Takes a packet, its hash, and in the first lane of `pad` what hides its tag. Says whether
+    /// the team is full.
+    #[inline(always)]
+    fn push(&mut self, s: S, index: u8, sum: Sum<S>, pad: S::V) -> bool {
+        let at = self.count % 4;
+        self.indices[at] = index;
+        self.sums[at] = sum;
+        self.pads[at].store(s.lane(pad, 0));
+        self.count += 1;
+        self.count == S::LANES
+    }
+
+    /// The team, its hashes and pads.
+    #[inline(always)]
+    fn team(&mut self, s: S) -> (Team<'a, 'k, false>, Sum<S>, S::V) {
+        let team = Team {
+            jobs: self.indices.map(|i| &self.jobs[usize::from(i)]),
+            indices: self.indices,
+            count: self.count,
+        };
+        let mut sums = Sum::fold_each(s, &self.sums);
+        team.add_lengths(s, &mut sums);
+        let [a, b, c, d] = &self.pads;
+        self.count = 0;
+        (team, sums, s.gather_from([a, b, c, d]))
+    }
+
+    /// Takes a packet to be sealed, as [`push`](Self::push) does.
+    #[inline(always)]
+    pub(super) fn seal(&mut self, s: S, index: u8, sum: Sum<S>, pad: S::V) {
+        if self.push(s, index, sum, pad) {
+            self.seal_rest(s);
+        }
+    }
+
+    /// Seals a team that may not be full.
+    #[inline(always)]
+    pub(super) fn seal_rest(&mut self, s: S) {
+        if self.count > 0 {
+            let (team, sums, pads) = self.team(s);
+            team.seal(s, sums, pads);
+        }
+    }
+
+    /// Takes a packet to be opened, as [`push`](Self::push) does. Sets the bits of packets that
+    /// are authentic.
+    #[inline(always)]
+    pub(super) fn open(&mut self, s: S, index: u8, sum: Sum<S>, pad: S::V) -> u64 {
+        if self.push(s, index, sum, pad) {
+            self.open_rest(s)
+        } else {
+            0
+        }
+    }
+
+    /// Opens a team that may not be full.
+    #[inline(always)]
+    pub(super) fn open_rest(&mut self, s: S) -> u64 {
+        if self.count == 0 {
+            return 0;
+        }
+        let (team, sums, pads) = self.team(s);
+        team.open(s, sums, pads)
+    }
 }

@@ -1,12 +1,11 @@
-//! The rungs with vector AES: which instructions they enable, and in which order the packets
-//! of a batch are worked on.
+//! The rungs with vector AES: which instructions they enable, and which packets of a batch are
+//! worked on together.
 
 use arrayvec::ArrayVec;
 
-use super::expand::Key;
+use super::expand::{Kernel, Key};
 use super::job::Job;
 use super::simd::{Simd, Xmm, Ymm, Zmm};
-use super::{HEADER, IV, Packet, TAG};
 use super::{long, short};
 use crate::BATCH;
 use crate::rung::Rung;
@@ -21,48 +20,64 @@ pub(super) fn is_available(rung: Rung) -> bool {
     }
 }
 
-/// A key expanded for one of the rungs here.
-pub(crate) struct VectorKey {
-    kernel: Kernel,
-    key: Box<Key>,
+/// A key expanded for one of the rungs here. `None` if the processor lacks its instructions, or it
+/// is not one of those here. `key` is 16 or 32 bytes, `salt` 4.
+pub(super) fn new_key(rung: Rung, key: &[u8], salt: &[u8], esn: bool) -> Option<Box<Key>> {
+    is_available(rung).then(|| {
+        // SAFETY: every rung here includes what `Xmm` needs.
+        Key::new(unsafe { Xmm::new() }, key, salt, esn, rung)
+    })
 }
 
-/// The code a key needs: packets whose keys need the same go through it together.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kernel {
-    /// Never `Portable`, and available: seen to by [`VectorKey::new`].
-    rung: Rung,
-    /// AES-256.
-    long: bool,
-}
+/// Packets for the kernels here, each with its key. What a kernel needs to know of a packet is
+/// worked out as it comes in.
+#[derive(Default)]
+pub(crate) struct Jobs<'k>(ArrayVec<Job<'k>, BATCH>);
 
-impl VectorKey {
-    /// `None` if the processor lacks the instructions of `rung`, or `rung` is not one of those
-    /// here. `key` is 16 or 32 bytes, `salt` 4.
-    pub(super) fn new(rung: Rung, key: &[u8], salt: &[u8], esn: bool) -> Option<Self> {
-        is_available(rung).then(|| Self {
-            kernel: Kernel {
-                rung,
-                long: key.len() == 32,
-            },
-            // SAFETY: every rung here includes what `Xmm` needs.
-            key: Key::new(unsafe { Xmm::new() }, key, salt, esn, rung == Rung::Avx512),
-        })
+impl<'k> Jobs<'k> {
+    /// Takes a packet to be sealed, and writes its sequence number and IV. From SPI to tag its
+    /// length was checked.
+    #[inline]
+    pub(crate) fn push_to_seal(&mut self, key: &'k Key, sequence: u64, packet: &'k mut [u8]) {
+        self.0.push(Job::seal(key, sequence, packet));
     }
 
+    /// Takes a packet to be opened, whose length was checked.
     #[inline]
-    pub(super) fn prefetch(&self, len: usize) {
-        self.key.prefetch(len);
+    pub(crate) fn push_to_open(&mut self, key: &'k Key, sequence: u64, packet: &'k mut [u8]) {
+        self.0.push(Job::open(key, sequence, packet));
     }
 
-    #[inline]
-    pub(super) fn kernel(&self) -> Kernel {
-        self.kernel
+    /// Gives the last packet other AAD than ESP's, for published vectors.
+    #[cfg(test)]
+    pub(super) fn set_aad(&mut self, aad: [u8; 16], len: usize) {
+        self.0.last_mut().expect("a packet").set_aad(aad, len);
     }
 
-    #[inline]
-    pub(super) fn expanded(&self) -> &Key {
-        &self.key
+    /// Seals them, and gives them up.
+    pub(crate) fn seal(&mut self) {
+        for jobs in self.runs() {
+            jobs[0].key.kernel.seal(jobs);
+        }
+        self.0.clear();
+    }
+
+    /// Opens them, and gives them up. Bit `i` of the answer says that packet `i` is authentic; the
+    /// data of the others is wiped.
+    pub(crate) fn open(&mut self) -> u64 {
+        let mut authentic = 0;
+        let mut start = 0;
+        for jobs in self.runs() {
+            authentic |= jobs[0].key.kernel.open(jobs) << start;
+            start += jobs.len();
+        }
+        self.0.clear();
+        authentic
+    }
+
+    /// Stretches of packets that one kernel serves.
+    fn runs(&self) -> impl Iterator<Item = &[Job<'k>]> {
+        self.0.chunk_by(|a, b| a.key.kernel == b.key.kernel)
     }
 }
 
@@ -70,15 +85,15 @@ impl VectorKey {
 macro_rules! entry_points {
     ($seal:ident, $open:ident, $simd:ident, $features:literal) => {
         #[target_feature(enable = $features)]
-        fn $seal<const R: usize>(keys: &[&Key], packets: &mut [Packet<'_>]) {
+        fn $seal<const R: usize>(jobs: &[Job<'_>]) {
             // SAFETY: this function has the features.
-            seal::<_, R>(unsafe { $simd::new() }, keys, packets);
+            seal::<_, R>(unsafe { $simd::new() }, jobs);
         }
 
         #[target_feature(enable = $features)]
-        fn $open<const R: usize>(keys: &[&Key], packets: &mut [Packet<'_>]) -> u64 {
+        fn $open<const R: usize>(jobs: &[Job<'_>]) -> u64 {
             // SAFETY: this function has the features.
-            open::<_, R>(unsafe { $simd::new() }, keys, packets)
+            open::<_, R>(unsafe { $simd::new() }, jobs)
         }
     };
 }
@@ -99,88 +114,88 @@ entry_points!(
 );
 
 impl Kernel {
-    /// Seals each packet with the key at its place; all keys are for this kernel.
-    pub(super) fn seal(self, keys: &[&Key], packets: &mut [Packet<'_>]) {
+    /// Seals packets, whose keys are for this kernel.
+    fn seal(self, jobs: &[Job<'_>]) {
         // SAFETY: a kernel exists only if its rung is available.
         unsafe {
             match (self.rung, self.long) {
-                (Rung::Avx512, false) => seal_avx512::<10>(keys, packets),
-                (Rung::Avx512, true) => seal_avx512::<14>(keys, packets),
-                (Rung::Vaes, false) => seal_vaes::<10>(keys, packets),
-                (Rung::Vaes, true) => seal_vaes::<14>(keys, packets),
-                (_, false) => seal_aesni::<10>(keys, packets),
-                (_, true) => seal_aesni::<14>(keys, packets),
+                (Rung::Avx512, false) => seal_avx512::<10>(jobs),
+                (Rung::Avx512, true) => seal_avx512::<14>(jobs),
+                (Rung::Vaes, false) => seal_vaes::<10>(jobs),
+                (Rung::Vaes, true) => seal_vaes::<14>(jobs),
+                (_, false) => seal_aesni::<10>(jobs),
+                (_, true) => seal_aesni::<14>(jobs),
             }
         }
     }
 
-    /// Opens each packet with the key at its place; all keys are for this kernel. Bit `i` of
-    /// the answer says that packet `i` is authentic.
-    pub(super) fn open(self, keys: &[&Key], packets: &mut [Packet<'_>]) -> u64 {
+    /// Opens packets, whose keys are for this kernel. Bit `i` of the answer says
+    /// that packet `i` is authentic.
+    fn open(self, jobs: &[Job<'_>]) -> u64 {
         // SAFETY: a kernel exists only if its rung is available.
         unsafe {
             match (self.rung, self.long) {
-                (Rung::Avx512, false) => open_avx512::<10>(keys, packets),
-                (Rung::Avx512, true) => open_avx512::<14>(keys, packets),
-                (Rung::Vaes, false) => open_vaes::<10>(keys, packets),
-                (Rung::Vaes, true) => open_vaes::<14>(keys, packets),
-                (_, false) => open_aesni::<10>(keys, packets),
-                (_, true) => open_aesni::<14>(keys, packets),
+                (Rung::Avx512, false) => open_avx512::<10>(jobs),
+                (Rung::Avx512, true) => open_avx512::<14>(jobs),
+                (Rung::Vaes, false) => open_vaes::<10>(jobs),
+                (Rung::Vaes, true) => open_vaes::<14>(jobs),
+                (_, false) => open_aesni::<10>(jobs),
+                (_, true) => open_aesni::<14>(jobs),
             }
         }
     }
 }
 
-/// The packets of a batch by the number of vectors of data they have: indices into the batch.
+/// The packets of a run by how they are worked on: bit `i` stands for packet `i`.
 struct Plan {
-    /// Packets with `i + 1` vectors, in whole teams.
-    short: [ArrayVec<u8, BATCH>; short::MOST],
+    /// Packets with `i + 1` vectors of data: whole teams of them go side by side.
+    short: [u64; short::MOST],
     /// All others.
-    long: ArrayVec<u8, BATCH>,
+    long: u64,
+    /// Whether all have one key.
+    same: bool,
 }
 
 impl Plan {
     #[inline(always)]
     fn new<S: Simd>(_: S, jobs: &[Job<'_>]) -> Self {
-        let mut plan = Self {
-            short: [const { ArrayVec::new_const() }; short::MOST],
-            long: ArrayVec::new_const(),
-        };
+        let mut short = [0; short::MOST];
+        let mut same = true;
         for (i, job) in jobs.iter().enumerate() {
-            let vectors = job.vectors::<S>();
-            if (1..=S::SIDE_BY_SIDE).contains(&vectors) {
-                plan.short[vectors - 1].push(i as u8);
-            } else {
-                plan.long.push(i as u8);
+            let vectors = job.data_vectors::<S>();
+            same &= core::ptr::eq(job.key, jobs[0].key);
+            // Without a branch, as lengths come in any order.
+            for (u, packets) in short.iter_mut().enumerate().take(S::SIDE_BY_SIDE) {
+                *packets |= u64::from(vectors == u + 1) << i;
             }
         }
-        for indices in &mut plan.short {
-            while !indices.len().is_multiple_of(S::LANES)
-                && let Some(i) = indices.pop()
-            {
-                plan.long.push(i);
+        let mut long = u64::MAX >> (BATCH - jobs.len());
+        for packets in &mut short {
+            while !(packets.count_ones() as usize).is_multiple_of(S::LANES) {
+                *packets &= *packets - 1;
             }
+            long &= !*packets;
         }
-        plan
+        Self { short, long, same }
     }
 }
 
-/// Runs `$body` for each class of short packets, with their indices, their number of vectors,
-/// and the number of data vectors and AES states of a team.
+/// Runs `$body` for each class of short packets, their number of vectors of data, that of
+/// a team, and a team's number of AES states.
 macro_rules! each_class {
-    ($plan:ident, |$indices:ident, $vectors:ident, $data:ident, $states:ident| $body:expr) => {
+    ($plan:ident, |$packets:ident, $vectors:ident, $data:ident, $states:ident| $body:expr) => {
         if S::LANES == 4 {
-            each_class!(@ $plan, $indices, $vectors, $data, $states, $body; 1 4 5, 2 8 9);
+            each_class!(@ $plan, $packets, $vectors, $data, $states, $body; 1 4 5, 2 8 9);
         } else if S::LANES == 2 {
-            each_class!(@ $plan, $indices, $vectors, $data, $states, $body;
+            each_class!(@ $plan, $packets, $vectors, $data, $states, $body;
                         1 2 3, 2 4 5, 3 6 7, 4 8 9);
         }
     };
-    (@ $plan:ident, $indices:ident, $vectors:ident, $data:ident, $states:ident, $body:expr;
+    (@ $plan:ident, $packets:ident, $vectors:ident, $data:ident, $states:ident, $body:expr;
      $($u:literal $n:literal $x:literal),*) => {
         $(
-            let $indices = &$plan.short[$u - 1];
-            if !$indices.is_empty() {
+            let $packets = $plan.short[$u - 1];
+            if $packets != 0 {
                 const $vectors: usize = $u;
                 const $data: usize = $n;
                 const $states: usize = $x;
@@ -190,44 +205,28 @@ macro_rules! each_class {
     };
 }
 
-/// Whether all packets have one key.
 #[inline(always)]
-fn same_key(keys: &[&Key]) -> bool {
-    keys.iter().all(|key| core::ptr::eq(*key, keys[0]))
-}
-
-#[inline(always)]
-fn seal<S: Simd, const R: usize>(s: S, keys: &[&Key], packets: &mut [Packet<'_>]) {
-    let mut jobs = ArrayVec::<_, BATCH>::new_const();
-    for (key, packet) in keys.iter().zip(packets) {
-        jobs.push(Job::seal(key, packet));
-    }
-    let plan = Plan::new(s, &jobs);
-    let same = same_key(keys);
-    long::seal::<S, R>(s, &jobs, &plan.long);
-    each_class!(plan, |indices, VECTORS, DATA, STATES| {
-        if same {
-            short::seal::<S, R, VECTORS, DATA, STATES, true>(s, &jobs, indices);
+fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>]) {
+    let plan = Plan::new(s, jobs);
+    long::seal::<S, R>(s, jobs, plan.long);
+    each_class!(plan, |packets, VECTORS, DATA, STATES| {
+        if plan.same {
+            short::seal::<S, R, VECTORS, DATA, STATES, true>(s, jobs, packets);
         } else {
-            short::seal::<S, R, VECTORS, DATA, STATES, false>(s, &jobs, indices);
+            short::seal::<S, R, VECTORS, DATA, STATES, false>(s, jobs, packets);
         }
     });
 }
 
 #[inline(always)]
-fn open<S: Simd, const R: usize>(s: S, keys: &[&Key], packets: &mut [Packet<'_>]) -> u64 {
-    let mut jobs = ArrayVec::<_, BATCH>::new_const();
-    for (key, packet) in keys.iter().zip(packets) {
-        jobs.push(Job::open(key, packet));
-    }
-    let plan = Plan::new(s, &jobs);
-    let same = same_key(keys);
-    let mut authentic = long::open::<S, R>(s, &jobs, &plan.long);
-    each_class!(plan, |indices, VECTORS, DATA, STATES| {
-        authentic |= if same {
-            short::open::<S, R, VECTORS, DATA, STATES, true>(s, &jobs, indices)
+fn open<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>]) -> u64 {
+    let plan = Plan::new(s, jobs);
+    let mut authentic = long::open::<S, R>(s, jobs, plan.long);
+    each_class!(plan, |packets, VECTORS, DATA, STATES| {
+        authentic |= if plan.same {
+            short::open::<S, R, VECTORS, DATA, STATES, true>(s, jobs, packets)
         } else {
-            short::open::<S, R, VECTORS, DATA, STATES, false>(s, &jobs, indices)
+            short::open::<S, R, VECTORS, DATA, STATES, false>(s, jobs, packets)
         };
     });
     authentic

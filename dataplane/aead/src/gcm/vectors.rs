@@ -6,8 +6,8 @@ use crate::packet::Packet;
 use crate::rung::Rung;
 use crate::test_hex::bytes;
 
-/// Packets side by side: alone, a team, a team and one left over, two teams and one.
-const RUNS: [usize; 4] = [1, 2, 3, 5];
+/// Packets side by side: alone, teams of two and four, and more than those.
+const RUNS: [usize; 6] = [1, 2, 3, 4, 5, 9];
 
 struct Vector {
     name: String,
@@ -58,29 +58,29 @@ impl Vector {
         let data = HEADER + IV..HEADER + IV + self.plain.len();
         for count in RUNS {
             let context = format!("{} on {rung}, {count} side by side", self.name);
-            let run = |memory: &mut Vec<Vec<u8>>, body: &mut dyn FnMut(&mut [Packet<'_>])| {
-                let mut packets: Vec<_> = memory
-                    .iter_mut()
-                    .map(|bytes| Packet::new(bytes, sequence))
-                    .collect();
-                for packet in &mut packets {
-                    packet.other_aad = Some((aad, self.aad.len()));
-                }
-                body(&mut packets);
-            };
-
             if self.valid {
                 let mut memory = vec![self.packet(&self.plain); count];
                 memory
                     .iter_mut()
                     .for_each(|packet| packet[data.end..].fill(0));
-                run(&mut memory, &mut |packets| {
-                    let mut start = 0;
-                    while start < packets.len() {
-                        let keys = std::iter::repeat_n(Some(&key), count - start);
-                        start += GcmKey::seal(keys, &mut packets[start..]);
+                match key.vector() {
+                    #[cfg(target_arch = "x86_64")]
+                    Some(key) => {
+                        let mut jobs = super::Jobs::default();
+                        for packet in &mut memory {
+                            jobs.push_to_seal(key, sequence, packet);
+                            jobs.set_aad(aad, self.aad.len());
+                        }
+                        jobs.seal();
                     }
-                });
+                    _ => {
+                        for packet in &mut memory {
+                            let mut packet = Packet::new(packet, sequence);
+                            packet.other_aad = Some((aad, self.aad.len()));
+                            key.seal_portably(&mut packet);
+                        }
+                    }
+                }
                 for packet in &memory {
                     assert_eq!(packet[data.clone()], self.sealed, "{context}");
                     assert_eq!(packet[data.end..], self.tag, "{context}");
@@ -88,15 +88,24 @@ impl Vector {
             }
             let mut memory = vec![self.packet(&self.sealed); count];
             let mut verdicts = 0;
-            run(&mut memory, &mut |packets| {
-                let mut start = 0;
-                while start < packets.len() {
-                    let keys = std::iter::repeat_n(Some(&key), count - start);
-                    let (run, authentic) = GcmKey::open(keys, &mut packets[start..]);
-                    verdicts |= authentic << start;
-                    start += run;
+            match key.vector() {
+                #[cfg(target_arch = "x86_64")]
+                Some(key) => {
+                    let mut jobs = super::Jobs::default();
+                    for packet in &mut memory {
+                        jobs.push_to_open(key, sequence, packet);
+                        jobs.set_aad(aad, self.aad.len());
+                    }
+                    verdicts = jobs.open();
                 }
-            });
+                _ => {
+                    for (i, packet) in memory.iter_mut().enumerate() {
+                        let mut packet = Packet::new(packet, sequence);
+                        packet.other_aad = Some((aad, self.aad.len()));
+                        verdicts |= u64::from(key.open_portably(&mut packet)) << i;
+                    }
+                }
+            }
             assert_eq!(
                 verdicts,
                 if self.valid { (1 << count) - 1 } else { 0 },

@@ -12,7 +12,7 @@ mod xmm;
 mod ymm;
 mod zmm;
 
-use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi8};
+use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi8, _mm_storeu_si128};
 
 pub(super) use xmm::Xmm;
 pub(super) use ymm::Ymm;
@@ -30,6 +30,12 @@ impl Block {
     #[inline(always)]
     pub(super) fn new(low: u64, high: u64) -> Self {
         Self((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
+    }
+
+    #[inline(always)]
+    pub(super) fn store(&mut self, v: __m128i) {
+        // SAFETY: a block is 16 writable bytes; SSE2 only.
+        unsafe { _mm_storeu_si128(self.0.as_mut_ptr().cast(), v) }
     }
 
     /// The low 64-bit half.
@@ -62,6 +68,8 @@ pub(super) trait Simd: Copy {
     /// Longest packets, in vectors, that go side by side: as long as the states of
     /// [`LANES`](Self::LANES) of them fit the registers.
     const SIDE_BY_SIDE: usize;
+    /// Vectors of a packet to be opened whose AES runs side by side, at most 7.
+    const OPEN_GROUP: usize;
     const SCHOOLBOOK: bool = false;
 
     fn zero(self) -> Self::V;
@@ -85,6 +93,10 @@ pub(super) trait Simd: Copy {
     fn gather(self, blocks: [__m128i; 4]) -> Self::V;
     /// The block in the first lane, zero in the others.
     fn first(self, block: __m128i) -> Self::V;
+    /// Another block in the first lane.
+    fn with_first(self, v: Self::V, block: __m128i) -> Self::V;
+    /// Zero in the first lane.
+    fn without_first(self, v: Self::V) -> Self::V;
     /// Lane `i`.
     fn lane(self, v: Self::V, i: usize) -> __m128i;
     /// The sum of all lanes.
@@ -107,6 +119,19 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// `len + 16` readable bytes.
     unsafe fn load_tail(self, from: *const u8, len: usize) -> Self::V;
+    /// Adds key stream to a vector in memory, and returns what is then there.
+    ///
+    /// # Safety
+    /// [`BYTES`](Self::BYTES) bytes, readable and writable, of any alignment.
+    #[inline(always)]
+    unsafe fn add(self, at: *mut u8, key_stream: Self::V) -> Self::V {
+        // SAFETY: as the caller says.
+        unsafe {
+            let v = self.xor(self.load(at), key_stream);
+            self.store(at, v);
+            v
+        }
+    }
     /// Adds key stream to the first `len` bytes (1 to `BYTES`) in memory, and returns those, and
     /// zeros after them.
     ///
@@ -129,11 +154,11 @@ pub(super) trait Simd: Copy {
         }
     }
 
-    /// The block in the first lane, zero in the others.
+    /// As [`with_first`](Self::with_first), from memory.
     #[inline(always)]
-    fn first_from(self, block: &Block) -> Self::V {
+    fn with_first_from(self, v: Self::V, block: &Block) -> Self::V {
         // SAFETY: a block is 16 readable bytes.
-        self.first(unsafe { _mm_loadu_si128(block.as_ptr().cast()) })
+        self.with_first(v, unsafe { _mm_loadu_si128(block.as_ptr().cast()) })
     }
 
     /// The block in every lane.

@@ -36,6 +36,7 @@ impl Simd for Xmm {
     type V = __m128i;
     const LANES: usize = 1;
     const SIDE_BY_SIDE: usize = 0;
+    const OPEN_GROUP: usize = 4;
 
     #[inline(always)]
     fn zero(self) -> __m128i {
@@ -80,6 +81,14 @@ impl Simd for Xmm {
     #[inline(always)]
     fn first(self, block: __m128i) -> __m128i {
         block
+    }
+    #[inline(always)]
+    fn with_first(self, _: __m128i, block: __m128i) -> __m128i {
+        block
+    }
+    #[inline(always)]
+    fn without_first(self, _: __m128i) -> __m128i {
+        self.zero()
     }
     #[inline(always)]
     fn lane(self, v: __m128i, _: usize) -> __m128i {

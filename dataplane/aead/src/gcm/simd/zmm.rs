@@ -6,10 +6,10 @@ use core::arch::x86_64::{
     _mm256_xor_si256, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_and_si512,
     _mm512_broadcast_i32x4, _mm512_castsi128_si512, _mm512_castsi512_si128, _mm512_castsi512_si256,
     _mm512_clmulepi64_epi128, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64,
-    _mm512_inserti32x4, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8,
-    _mm512_maskz_mov_epi8, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_epi32,
-    _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_ternarylogic_epi64, _mm512_xor_si512,
-    _mm512_zextsi128_si512,
+    _mm512_inserti32x4, _mm512_loadu_si512, _mm512_mask_mov_epi64, _mm512_mask_storeu_epi8,
+    _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8, _mm512_maskz_mov_epi64, _mm512_setzero_si512,
+    _mm512_shuffle_epi8, _mm512_shuffle_epi32, _mm512_shuffle_i64x2, _mm512_storeu_si512,
+    _mm512_ternarylogic_epi64, _mm512_xor_si512, _mm512_zextsi128_si512,
 };
 
 use super::{Simd, Xmm, pin, reversal, tie};
@@ -54,6 +54,7 @@ impl Simd for Zmm {
     type V = __m512i;
     const LANES: usize = 4;
     const SIDE_BY_SIDE: usize = 2;
+    const OPEN_GROUP: usize = 7;
     const SCHOOLBOOK: bool = true;
 
     #[inline(always)]
@@ -106,6 +107,14 @@ impl Simd for Zmm {
     #[inline(always)]
     fn first(self, block: __m128i) -> __m512i {
         unsafe { _mm512_zextsi128_si512(block) }
+    }
+    #[inline(always)]
+    fn with_first(self, v: __m512i, block: __m128i) -> __m512i {
+        unsafe { _mm512_mask_mov_epi64(v, 0b11, _mm512_castsi128_si512(block)) }
+    }
+    #[inline(always)]
+    fn without_first(self, v: __m512i) -> __m512i {
+        unsafe { _mm512_maskz_mov_epi64(!0b11, v) }
     }
     #[inline(always)]
     fn lane(self, v: __m512i, i: usize) -> __m128i {
