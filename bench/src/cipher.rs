@@ -95,6 +95,7 @@ impl Keys {
                 open.push(key, sequence, frame.bytes_mut());
             }
             let verdicts = open.open();
+            drop(open);
             spent += begun.elapsed();
             anyhow::ensure!(
                 (0..batch.len()).all(|i| verdicts.get(i).is_some()),

@@ -186,6 +186,7 @@ fn sealed(material: &[u8]) -> anyhow::Result<Vec<u8>> {
         &mut packet,
     );
     batch.seal();
+    drop(batch);
     Ok(packet)
 }
 

@@ -213,6 +213,7 @@ fn sealed(peer: &Gateway, text: &[u8]) -> Vec<u8> {
     let mut batch = SealBatch::new();
     batch.push(&sa.key, sequence, &mut esp);
     batch.seal();
+    drop(batch);
     wrapped(peer, &esp)
 }
 
