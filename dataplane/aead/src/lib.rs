@@ -37,6 +37,7 @@ mod prefetch;
 mod rung;
 mod sequence;
 mod suite;
+mod tables;
 #[cfg(test)]
 mod test_hex;
 
@@ -46,3 +47,4 @@ pub use prefetch::{prefetch, prefetch_all};
 pub use rung::{Rung, rung};
 pub use sequence::{Sequence, SequenceBlock};
 pub use suite::{ParseSuiteError, Shape, Suite};
+pub use tables::{Tables, force_tables};

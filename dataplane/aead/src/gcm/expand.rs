@@ -11,17 +11,10 @@ use super::ghash::{POLYNOMIAL, Sum, divide, polynomial};
 use super::simd::{Block, Simd, Xmm};
 use crate::prefetch_all;
 use crate::rung::Rung;
+use crate::tables::{self, Counted};
 
-/// Blocks hashed between two reductions, in packets with more than that.
-///
-/// A reduction is 2 multiplications, against 3 for every vector of a stretch, so with 32 blocks
-/// (16 vectors of two) it costs 4 %. Each block more costs 32 bytes of table: with 32 a key has
-/// 1.4 KiB in all, and the tables of hundreds of keys still fit a second-level cache. Must be
-/// a multiple of the blocks of a group (`long::GROUP` vectors).
-pub(super) const STRETCH: usize = 64;
-
-/// Powers of the hash key: a stretch, and the length block after it.
-pub(super) const POWERS: usize = STRETCH + 1;
+/// Powers of the hash key: the longest stretch, and the length block after it.
+pub(super) const POWERS: usize = tables::FULL + 1;
 
 /// An expanded AES-GCM key.
 #[repr(C, align(64))]
@@ -38,8 +31,11 @@ pub(crate) struct Key {
     /// Power `i` of the hash key at index `POWERS - i`, then zeros, so that a vector that
     /// starts at the last power can be loaded.
     pub(super) powers: [Block; POWERS + 3],
-    /// For each power the sum of its two 64-bit halves, in both halves.
+    /// For each power what multiplication needs besides: its product with `x^-64`, or the sum of
+    /// its 64-bit halves, in both halves.
     pub(super) seconds: [Block; POWERS + 3],
+    #[zeroize(skip)]
+    _counted: Counted,
 }
 
 /// The code a key needs: packets whose keys need the same go through it together.
@@ -64,6 +60,7 @@ impl Key {
             },
             powers: [Block::default(); POWERS + 3],
             seconds: [Block::default(); POWERS + 3],
+            _counted: Counted::new(),
         });
         expanded.expand_round_keys(s, key);
         expanded.expand_powers(s, rung == Rung::Avx512);
@@ -74,8 +71,9 @@ impl Key {
     #[inline]
     pub(crate) fn prefetch(&self, len: usize) {
         prefetch_all(&self.round_keys);
-        // The packet's blocks, those of the AAD and of the lengths; a long one needs all powers.
-        let from = POWERS.saturating_sub(len.div_ceil(16));
+        // The packet's blocks, one of them header and AAD, and the lengths.
+        let blocks = len.div_ceil(16).min(tables::tables().stretch() + 1);
+        let from = POWERS - blocks;
         prefetch_all(&self.powers[from..POWERS]);
         prefetch_all(&self.seconds[from..POWERS]);
     }

@@ -9,9 +9,14 @@
 //! `dot(X1, Pn) + .. + dot(Xn, P1)`. Products are linear, so all of them are added up first
 //! and reduced once.
 //!
-//! A product of 128-bit numbers is three of 64 bits (Karatsuba): with `a = a1 x^64 + a0`
-//! and the same for `b`, `a1 b1`, `a0 b0` and `(a1 + a0)(b1 + b0)`. The sum `b1 + b0` of
-//! each power comes from the key.
+//! With `a = a1 x^64 + a0` and the same for `b`, there are two ways to multiply, and the key
+//! holds what they need of each power besides the power itself (its *second*):
+//!
+//! * Karatsuba: three products of 64 bits, `a1 b1`, `a0 b0` and `(a1 + a0)(b1 + b0)`. The second
+//!   is `b1 + b0`.
+//! * Schoolbook: four, but only two sums to be kept and a short reduction. With the second
+//!   `c = b x^-64`, `a b x^-128 = (a1 b1 + a0 c1) + (a1 b0 + a0 c0) x^-64`. It wins where three
+//!   operands are added by one instruction, as with AVX-512.
 
 use super::simd::{HIGH_HIGH, HIGH_LOW, LOW_HIGH, LOW_LOW, Simd};
 
@@ -43,27 +48,26 @@ impl<S: Simd> Sum<S> {
         }
     }
 
-    /// Adds `blocks * powers`, lane by lane. `sums` are the powers' halves added, in both
-    /// halves of a lane.
+    /// Adds `blocks * powers`, lane by lane. With Karatsuba `seconds` are in both halves of a lane.
     #[inline(always)]
-    pub(super) fn add(&mut self, s: S, blocks: S::V, powers: S::V, sums: S::V) {
+    pub(super) fn add(&mut self, s: S, blocks: S::V, powers: S::V, seconds: S::V) {
         if S::SCHOOLBOOK {
             self.low = s.xor3(
                 self.low,
                 s.clmul::<HIGH_LOW>(blocks, powers),
-                s.clmul::<LOW_LOW>(blocks, sums),
+                s.clmul::<LOW_LOW>(blocks, seconds),
             );
             self.middle = s.xor3(
                 self.middle,
                 s.clmul::<HIGH_HIGH>(blocks, powers),
-                s.clmul::<LOW_HIGH>(blocks, sums),
+                s.clmul::<LOW_HIGH>(blocks, seconds),
             );
             return;
         }
         let folded = s.xor(blocks, s.swap(blocks));
         self.low = s.xor(self.low, s.clmul::<LOW_LOW>(blocks, powers));
         self.high = s.xor(self.high, s.clmul::<HIGH_HIGH>(blocks, powers));
-        self.middle = s.xor(self.middle, s.clmul::<LOW_LOW>(folded, sums));
+        self.middle = s.xor(self.middle, s.clmul::<LOW_LOW>(folded, seconds));
     }
 
     /// The sum of both.

@@ -2,9 +2,12 @@
 
 use core::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8};
 
-use super::expand::{Key, POWERS, STRETCH};
+use super::expand::{Key, POWERS};
 use super::simd::{Block, Simd};
 use super::{HEADER, IV, TAG};
+
+/// Bytes of header and IV: a block.
+const HEAD: usize = HEADER + IV;
 
 /// Counter blocks below this are in [`COUNTERS`]. Enough for [`crate::MAX_PACKET`]: block 0 of
 /// the payload has counter 2, and a vector of four may begin at the last.
@@ -64,7 +67,7 @@ impl<'k> Job<'k> {
     /// `iv` is as a register holds it.
     #[inline(always)]
     fn new(key: &'k Key, sequence: u64, packet: &'k mut [u8], iv: u64) -> Self {
-        let len = packet.len() - (HEADER + IV + TAG);
+        let len = packet.len() - (HEAD + TAG);
         let spi = u32::from_be_bytes(head(packet)[..4].try_into().expect("4 bytes"));
         let spi = u64::from(spi);
         // RFC 4106 section 5: SPI and sequence number, or SPI and both halves with ESN.
@@ -105,7 +108,7 @@ impl<'k> Job<'k> {
     /// Vectors of the stream, the last one perhaps not full.
     #[inline(always)]
     pub(super) fn vectors<S: Simd>(&self) -> usize {
-        (16 + self.len()).div_ceil(S::BYTES)
+        self.end().div_ceil(S::BYTES)
     }
 
     /// Vectors of data alone.
@@ -148,16 +151,7 @@ impl<'k> Job<'k> {
     #[inline(always)]
     pub(super) fn load<S: Simd>(&self, s: S, vector: usize, first: bool, last: bool) -> S::V {
         let at = vector * S::BYTES;
-        let left = 16 + self.len() - at;
-        // SAFETY: within the packet; and behind the last vector are 16 bytes of tag.
-        let v = s.reverse(unsafe {
-            let from = self.packet.add(at);
-            if last && left < S::BYTES {
-                s.load_tail(from, left)
-            } else {
-                s.load(from)
-            }
-        });
+        let v = self.load_at(s, at, last && self.end() < at + S::BYTES);
         self.with_aad(s, vector, first, v)
     }
 
@@ -176,42 +170,15 @@ impl<'k> Job<'k> {
             key_stream = s.without_first(key_stream);
         }
         let at = vector * S::BYTES;
-        let left = 16 + self.len() - at;
-        // SAFETY: within the packet; and behind the last vector are 16 bytes of tag.
-        let v = s.reverse(unsafe {
-            let at = self.packet.add(at);
-            if last && left < S::BYTES {
-                s.add_tail(at, left, key_stream)
-            } else {
-                s.add(at, key_stream)
-            }
-        });
+        let v = self.add_at(s, at, last && self.end() < at + S::BYTES, key_stream);
         self.with_aad(s, vector, first, v)
     }
 
-    #[inline(always)]
-    fn with_aad<S: Simd>(&self, s: S, vector: usize, first: bool, v: S::V) -> S::V {
-        if first && vector == 0 {
-            s.with_first_from(v, &self.aad)
-        } else {
-            v
-        }
-    }
-
     /// Ciphertext of data vector `vector` for GHASH, zero beyond the data's end. `last` says
-    /// whether it is the last, which may not be full.
+    /// whether it is the last.
     #[inline(always)]
     pub(super) fn load_data<S: Simd>(&self, s: S, vector: usize, last: bool) -> S::V {
-        let at = vector * S::BYTES;
-        // SAFETY: within the data; and behind the last vector are 16 bytes of tag.
-        s.reverse(unsafe {
-            let from = self.packet.add(16 + at);
-            if last {
-                s.load_tail(from, self.len() - at)
-            } else {
-                s.load(from)
-            }
-        })
+        self.load_at(s, HEAD + vector * S::BYTES, last)
     }
 
     /// Adds key stream to data vector `vector`, and returns what is then there as
@@ -224,32 +191,65 @@ impl<'k> Job<'k> {
         last: bool,
         key_stream: S::V,
     ) -> S::V {
-        let at = vector * S::BYTES;
-        // SAFETY: within the data; and behind the last vector are 16 bytes of tag.
+        self.add_at(s, HEAD + vector * S::BYTES, last, key_stream)
+    }
+
+    #[inline(always)]
+    fn with_aad<S: Simd>(&self, s: S, vector: usize, first: bool, v: S::V) -> S::V {
+        if first && vector == 0 {
+            s.with_first_from(v, &self.aad)
+        } else {
+            v
+        }
+    }
+
+    /// A vector of the packet from byte `at`, bytes of blocks reversed; of the last no more than
+    /// there is before the tag.
+    #[inline(always)]
+    fn load_at<S: Simd>(&self, s: S, at: usize, last: bool) -> S::V {
+        // SAFETY: within the packet; and behind the last vector are 16 bytes of tag.
         s.reverse(unsafe {
-            let to = self.packet.add(16 + at);
+            let from = self.packet.add(at);
             if last {
-                s.add_tail(to, self.len() - at, key_stream)
+                s.load_tail(from, self.end() - at)
+            } else {
+                s.load(from)
+            }
+        })
+    }
+
+    /// Adds key stream to such a vector.
+    #[inline(always)]
+    fn add_at<S: Simd>(&self, s: S, at: usize, last: bool, key_stream: S::V) -> S::V {
+        // SAFETY: as for `load_at`.
+        s.reverse(unsafe {
+            let to = self.packet.add(at);
+            if last {
+                s.add_tail(to, self.end() - at, key_stream)
             } else {
                 s.add(to, key_stream)
             }
         })
     }
 
+    /// Where the data ends and the tag begins.
+    #[inline(always)]
+    fn end(&self) -> usize {
+        HEAD + self.len()
+    }
+
     /// The tag in the packet.
     #[inline(always)]
     pub(super) fn tag(&self) -> __m128i {
         // SAFETY: 16 bytes of tag follow the data; SSE2 only.
-        unsafe { _mm_loadu_si128(self.packet.add(16 + self.len()).cast()) }
+        unsafe { _mm_loadu_si128(self.packet.add(self.end()).cast()) }
     }
 
     /// Writes the tag.
     #[inline(always)]
     pub(super) fn write_tag(&self, tag: __m128i) {
         // SAFETY: 16 bytes of tag follow the data; SSE2 only.
-        unsafe {
-            core::arch::x86_64::_mm_storeu_si128(self.packet.add(16 + self.len()).cast(), tag)
-        }
+        unsafe { core::arch::x86_64::_mm_storeu_si128(self.packet.add(self.end()).cast(), tag) }
     }
 
     /// Zeroes the data of a packet that was not authentic.
@@ -257,16 +257,16 @@ impl<'k> Job<'k> {
     #[inline(never)]
     pub(super) fn wipe(&self) {
         // SAFETY: the data.
-        unsafe { core::ptr::write_bytes(self.packet.add(16), 0, self.len()) }
+        unsafe { core::ptr::write_bytes(self.packet.add(HEAD), 0, self.len()) }
     }
 
     /// Index of the power that block `block` of the stream is to be multiplied with. Blocks are
-    /// hashed in stretches of [`STRETCH`] from the packet's start; in the last one, which may
+    /// hashed in stretches of `stretch` (a power of 2) from the packet's start; in the last one, which may
     /// be shorter, the length block follows and has the power 1.
     #[inline(always)]
-    pub(super) fn power(&self, block: usize) -> usize {
-        if block < self.last_stretch() {
-            POWERS - STRETCH + block % STRETCH
+    pub(super) fn power(&self, block: usize, stretch: usize) -> usize {
+        if block < self.last_stretch(stretch) {
+            POWERS - stretch + (block & (stretch - 1))
         } else {
             POWERS - 1 - (self.blocks() - block)
         }
@@ -274,22 +274,21 @@ impl<'k> Job<'k> {
 
     /// First block of the last stretch.
     #[inline(always)]
-    pub(super) fn last_stretch(&self) -> usize {
-        (self.blocks() - 1) / STRETCH * STRETCH
+    pub(super) fn last_stretch(&self, stretch: usize) -> usize {
+        (self.blocks() - 1) & !(stretch - 1)
     }
 
     /// [`power`](Self::power) of the AAD, which is block 0, in a packet of a single stretch. That
     /// of the data is the next.
     #[inline(always)]
     pub(super) fn aad_power(&self) -> usize {
-        debug_assert!(self.blocks() <= STRETCH);
         POWERS - 1 - self.blocks()
     }
 }
 
 /// Header and IV.
 #[inline(always)]
-fn head(packet: &mut [u8]) -> &mut [u8; HEADER + IV] {
+fn head(packet: &mut [u8]) -> &mut [u8; HEAD] {
     let head = packet.first_chunk_mut();
     head.expect("a packet has header, IV and tag")
 }

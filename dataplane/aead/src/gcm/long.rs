@@ -21,7 +21,6 @@
     reason = "one index goes through several arrays"
 )]
 
-use super::expand::STRETCH;
 use super::ghash::{Sum, polynomial};
 use super::job::{Job, counters, rounds, share};
 use super::simd::Simd;
@@ -36,7 +35,12 @@ const GROUP: usize = 5;
 /// Between the AES rounds of a group stands the GHASH of the group before it, be it of the same
 /// packet or of the one before: so the hash of a packet is complete when the next has begun.
 #[inline(always)]
-pub(super) fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], mut packets: u64) {
+pub(super) fn seal<S: Simd, const R: usize>(
+    s: S,
+    jobs: &[Job<'_>],
+    stretch: usize,
+    mut packets: u64,
+) {
     if packets == 0 {
         return;
     }
@@ -50,14 +54,14 @@ pub(super) fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], mut packets:
         blocks: [s.zero(); GROUP],
         pad: s.zero(),
     };
-    let mut hash = Hash::start(s);
+    let mut hash = Hash::start(s, stretch);
     loop {
         let job = &jobs[usize::from(index)];
         let base = job.base(s);
         let vectors = job.vectors::<S>();
         let mut at = 0;
         while at < vectors {
-            let count = group_of::<S>(vectors, at, 4);
+            let count = group_of::<S>(vectors, at, stretch, 4);
             let pad = match count {
                 1 => encrypt::<S, R, 1>(s, job, base, at, &mut hash, &mut pending),
                 2 => encrypt::<S, R, 2>(s, job, base, at, &mut hash, &mut pending),
@@ -71,7 +75,7 @@ pub(super) fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], mut packets:
                 if pending.count > 0 {
                     ends.seal(s, pending.index, hash.sum, pending.pad);
                 }
-                hash = Hash::start(s);
+                hash = Hash::start(s, stretch);
                 (pending.index, pending.job, pending.pad) = (index, job, pad);
             }
             (pending.at, pending.count) = (at, count);
@@ -90,7 +94,12 @@ pub(super) fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], mut packets:
 /// Decrypts the packets that have a bit in `packets`. Bit `i` of the answer says that packet `i`
 /// is authentic; the others are wiped.
 #[inline(always)]
-pub(super) fn open<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], mut packets: u64) -> u64 {
+pub(super) fn open<S: Simd, const R: usize>(
+    s: S,
+    jobs: &[Job<'_>],
+    stretch: usize,
+    mut packets: u64,
+) -> u64 {
     if packets == 0 {
         return 0;
     }
@@ -101,11 +110,11 @@ pub(super) fn open<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>], mut packets:
         let job = &jobs[usize::from(index)];
         let base = job.base(s);
         let vectors = job.vectors::<S>();
-        let mut hash = Hash::start(s);
+        let mut hash = Hash::start(s, stretch);
         let mut pad = s.zero();
         let mut at = 0;
         while at < vectors {
-            let count = group_of::<S>(vectors, at, S::OPEN_GROUP);
+            let count = group_of::<S>(vectors, at, stretch, S::OPEN_GROUP);
             let key_stream = match count {
                 1 => decrypt::<S, R, 1>(s, job, base, at, &mut hash),
                 2 => decrypt::<S, R, 2>(s, job, base, at, &mut hash),
@@ -139,9 +148,9 @@ fn take(bits: &mut u64) -> u8 {
 /// more, as a single one that is left over would wait for each of its rounds. A group is all in
 /// one stretch.
 #[inline(always)]
-fn group_of<S: Simd>(vectors: usize, at: usize, most: usize) -> usize {
-    let stretch = STRETCH / S::LANES;
-    let left = (vectors - at).min(stretch - at % stretch);
+fn group_of<S: Simd>(vectors: usize, at: usize, stretch: usize, most: usize) -> usize {
+    let stretch = stretch / S::LANES;
+    let left = (vectors - at).min(stretch - (at & (stretch - 1)));
     if left == most + 1 {
         left
     } else {
@@ -173,7 +182,7 @@ fn encrypt<S: Simd, const R: usize, const A: usize>(
     pending: &mut Pending<'_, '_, S>,
 ) -> S::V {
     let mut x = states::<S, A>(s, base, at);
-    let power = pending.job.power(pending.at * S::LANES);
+    let power = pending.job.power(pending.at * S::LANES, hash.stretch);
     rounds!(
         s,
         R,
@@ -209,7 +218,7 @@ fn decrypt<S: Simd, const R: usize, const A: usize>(
     hash: &mut Hash<S>,
 ) -> S::V {
     let mut x = states::<S, A>(s, base, at);
-    let power = job.power(at * S::LANES);
+    let power = job.power(at * S::LANES, hash.stretch);
     rounds!(
         s,
         R,
@@ -245,14 +254,17 @@ struct Hash<S: Simd> {
     sum: Sum<S>,
     /// Hash of the stretches before, to be added to the next block; zero within a stretch.
     carry: S::V,
+    /// Blocks between two reductions.
+    stretch: usize,
 }
 
 impl<S: Simd> Hash<S> {
     #[inline(always)]
-    fn start(s: S) -> Self {
+    fn start(s: S, stretch: usize) -> Self {
         Self {
             sum: Sum::zero(s),
             carry: s.zero(),
+            stretch,
         }
     }
 
@@ -271,7 +283,7 @@ impl<S: Simd> Hash<S> {
     /// Adds what is pending.
     #[inline(always)]
     fn add_group(&mut self, s: S, pending: &Pending<'_, '_, S>) {
-        let power = pending.job.power(pending.at * S::LANES);
+        let power = pending.job.power(pending.at * S::LANES, self.stretch);
         // A constant number of times, for the blocks to stay in registers.
         for i in 0..GROUP {
             if i < pending.count {
@@ -284,7 +296,7 @@ impl<S: Simd> Hash<S> {
     #[inline(always)]
     fn end_group(&mut self, s: S, job: &Job<'_>, vector: usize) {
         let block = vector * S::LANES;
-        if block.is_multiple_of(STRETCH) && block <= job.last_stretch() {
+        if block & (self.stretch - 1) == 0 && block <= job.last_stretch(self.stretch) {
             self.carry = self.sum.fold(s).reduce(s, polynomial(s));
             self.sum = Sum::zero(s);
         }

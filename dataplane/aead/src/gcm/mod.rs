@@ -1,13 +1,11 @@
 //! AES-GCM in ESP (RFC 4106), on the rung chosen for this process.
 //!
 //! # How the vector rungs are built
-//! `simd` names the instructions, one implementation for each width; `ghash` is the algebra;
-//! `expand` sets up a key; `job` takes a packet apart; `long` works on one packet, `short` on
-//! two short ones at once; `vector` sorts a batch and enters the code of the right rung. One
-//! kernel serves all widths.
-//!
-//! An AVX-512 rung would be one more implementation of `Simd`. There is none: code that was
-//! never executed has no place here, and it has not been run on a processor that has it.
+//! `simd` names the instructions, one implementation for each width (AES-NI, VAES with AVX2, VAES
+//! with AVX-512); `ghash` is the algebra; `expand` sets up a key; `job` is what a kernel needs of a
+//! packet; `long` works on packets one after the other, `short` on as many short ones at once as a
+//! vector has lanes; `team` is what those and the ends of all packets share; `vector` sorts a batch
+//! and enters the code of the right rung. One kernel serves all widths.
 //!
 //! # Side channels
 //! Secrets decide no branch and no address: AES and multiplication are instructions, tables

@@ -9,6 +9,7 @@ use super::simd::{Simd, Xmm, Ymm, Zmm};
 use super::{long, short};
 use crate::BATCH;
 use crate::rung::Rung;
+use crate::tables::tables;
 
 /// Whether this processor has the instructions of `rung`, which must be one of those here.
 pub(super) fn is_available(rung: Rung) -> bool {
@@ -208,7 +209,7 @@ macro_rules! each_class {
 #[inline(always)]
 fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>]) {
     let plan = Plan::new(s, jobs);
-    long::seal::<S, R>(s, jobs, plan.long);
+    long::seal::<S, R>(s, jobs, tables().stretch(), plan.long);
     each_class!(plan, |packets, VECTORS, DATA, STATES| {
         if plan.same {
             short::seal::<S, R, VECTORS, DATA, STATES, true>(s, jobs, packets);
@@ -221,7 +222,7 @@ fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>]) {
 #[inline(always)]
 fn open<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>]) -> u64 {
     let plan = Plan::new(s, jobs);
-    let mut authentic = long::open::<S, R>(s, jobs, plan.long);
+    let mut authentic = long::open::<S, R>(s, jobs, tables().stretch(), plan.long);
     each_class!(plan, |packets, VECTORS, DATA, STATES| {
         authentic |= if plan.same {
             short::open::<S, R, VECTORS, DATA, STATES, true>(s, jobs, packets)

@@ -70,10 +70,12 @@ pub(super) trait Simd: Copy {
     const SIDE_BY_SIDE: usize;
     /// Vectors of a packet to be opened whose AES runs side by side, at most 7.
     const OPEN_GROUP: usize;
+    /// How GHASH multiplies: see `ghash`.
     const SCHOOLBOOK: bool = false;
 
     fn zero(self) -> Self::V;
     fn xor(self, a: Self::V, b: Self::V) -> Self::V;
+    #[inline(always)]
     fn xor3(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         self.xor(a, self.xor(b, c))
     }
