@@ -536,7 +536,7 @@ fn wrong_keys_are_said_without_showing_them() {
         (
             good_keys().replacen("lab/b", "lab/a", 1),
             6,
-            "keys of `lab/a` are there already, in line 2",
+            "line 2 has the keys of `lab/a` already",
         ),
         (
             good_keys().replacen("lab/b", "lab/c", 1),

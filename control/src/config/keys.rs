@@ -10,15 +10,8 @@
 //! The key is the key material in the order of RFC 7296, section 2.17: cipher key, then the
 //! 4-octet salt (AES-GCM) or the integrity key (AES-CBC with HMAC). The peer's file has the same
 //! two entries with `outbound` and `inbound` swapped.
-//!
-//! A file that others than its owner may read is refused, and no diagnostic ever quotes one.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, ops::Range, path::PathBuf};
 
 use hawser_aead::Suite;
 use hawser_api::{Secret, Spi};
@@ -26,8 +19,8 @@ use zeroize::Zeroizing;
 
 use super::{
     diagnostic::{Diagnostics, Location, Source},
+    entries::{Entry, EntryFiles, hex_octets},
     model::{ManualKey, Tunnel},
-    protected::{from_hex, read_protected},
     reader::{At, Context, Table},
     units::SpiText,
 };
@@ -35,18 +28,14 @@ use super::{
 /// Key files that were read, each once.
 #[derive(Default)]
 pub(super) struct KeyFiles {
-    files: HashMap<PathBuf, Entries>,
+    files: EntryFiles<Pair>,
     diagnostics: Diagnostics,
 }
 
-/// A file's entries by the name of their tunnel, in the order of names.
-type Entries = BTreeMap<String, Entry>;
-
-struct Entry {
-    location: Location,
+/// The keys of a tunnel's two directions, as far as they are written down right.
+struct Pair {
     outbound: Option<RawKey>,
     inbound: Option<RawKey>,
-    used: bool,
 }
 
 struct RawKey {
@@ -88,94 +77,33 @@ impl KeyFiles {
         span: &Range<usize>,
         suite: Suite,
     ) -> Option<(ManualKey, ManualKey)> {
-        if !self.files.contains_key(&file.value) {
-            let entries = match read_protected("key file", &file.value) {
-                Ok(text) => self.read(&file.value, text),
-                Err(problem) => {
-                    context.error(&file.span, problem.reason, problem.remedy);
-                    Entries::new()
-                }
-            };
-            self.files.insert(file.value.clone(), entries);
-        }
-        let entries = self.files.get_mut(&file.value)?;
-        if entries.is_empty() {
-            // Unreadable or without entries: reported once, not for every tunnel.
-            return None;
-        }
-        let Some(entry) = entries.get_mut(tunnel) else {
-            context.error(
-                span,
-                format!("{} has no keys for `{tunnel}`", file.value.display()),
-                format!("add a [[key]] with tunnel = \"{tunnel}\" there"),
-            );
-            return None;
+        let pair = self.files.find(context, file, tunnel, &[], span)?;
+        let mut fit = |key: &Option<RawKey>| {
+            let key = key.as_ref()?;
+            key.fit(suite, tunnel, &mut self.diagnostics)
         };
-        entry.used = true;
-        let outbound = entry
-            .outbound
-            .as_ref()
-            .and_then(|k| k.fit(suite, tunnel, &mut self.diagnostics));
-        let inbound = entry
-            .inbound
-            .as_ref()
-            .and_then(|k| k.fit(suite, tunnel, &mut self.diagnostics));
+        let (outbound, inbound) = (fit(&pair.outbound), fit(&pair.inbound));
         Some((outbound?, inbound?))
-    }
-
-    fn read(&mut self, path: &Path, text: Zeroizing<String>) -> Entries {
-        let source = Arc::new(Source::secret(path, text));
-        let context = Context::new(&source);
-        let mut entries = Entries::new();
-        {
-            let document = context.document();
-            let root = Table::new(&context, "the key file", document.get_ref(), 0..0);
-            for table in root.tables("key", "[[key]]") {
-                entries.extend(entry(&context, &source, table, &entries));
-            }
-            root.finish();
-            if entries.is_empty() && !context.diagnostics().has_errors() {
-                context.error(
-                    &(0..0),
-                    "the key file has no [[key]]",
-                    "`hawser manual-keys` makes a key file; `hawser help config` has an example",
-                );
-            }
-        }
-        self.diagnostics.0.extend(context.finish().0);
-        entries
     }
 
     /// Checks the keys against each other and returns all problems.
     #[must_use]
-    pub(super) fn finish(mut self, tunnels: &[Tunnel]) -> Diagnostics {
+    pub(super) fn finish(self, tunnels: &[Tunnel]) -> Diagnostics {
         let mut inbound: HashMap<Spi, (&str, &Location)> = HashMap::new();
         let mut outbound: HashMap<_, (&str, &Location)> = HashMap::new();
         let mut keys: HashMap<&[u8], (&str, &Location)> = HashMap::new();
         let by_name: HashMap<&str, &Tunnel> =
             tunnels.iter().map(|t| (t.name.as_str(), t)).collect();
-        let mut problems = Diagnostics::default();
-        // A map's order differs from run to run; the report must not.
-        let mut files: Vec<_> = self.files.iter().collect();
-        files.sort_by(|a, b| a.0.cmp(b.0));
-        for (name, entry) in files.into_iter().flat_map(|(_, e)| e) {
-            let name = name.as_str();
-            if !entry.used {
-                problems.warning(
-                    Some(entry.location.clone()),
-                    format!("no tunnel uses the keys of `{name}`"),
-                    "remove the entry, or name it as the tunnel is: \"connection/tunnel\"",
-                );
-                continue;
-            }
-            if let Some(key) = &entry.inbound {
+        let mut problems = self.diagnostics;
+        for (name, pair) in self.files.used() {
+            if let Some(key) = &pair.inbound {
                 if let Some((first, at)) = inbound.get(&key.spi) {
                     spi_reused(&mut problems, key, "inbound", name, first, at);
                 } else {
                     inbound.insert(key.spi, (name, &key.location));
                 }
             }
-            if let (Some(key), Some(tunnel)) = (&entry.outbound, by_name.get(name)) {
+            if let (Some(key), Some(tunnel)) = (&pair.outbound, by_name.get(name)) {
                 let peer = (tunnel.remote.value, key.spi);
                 if let Some((first, at)) = outbound.get(&peer) {
                     spi_reused(&mut problems, key, "outbound", name, first, at);
@@ -183,7 +111,7 @@ impl KeyFiles {
                     outbound.insert(peer, (name, &key.location));
                 }
             }
-            for key in entry.outbound.iter().chain(&entry.inbound) {
+            for key in pair.outbound.iter().chain(&pair.inbound) {
                 if let Some((first, at)) = keys.get(key.key.expose()) {
                     problems.error(
                         Some(key.location.clone()),
@@ -199,8 +127,8 @@ impl KeyFiles {
                 }
             }
         }
-        self.diagnostics.0.extend(problems.0);
-        self.diagnostics
+        problems.0.extend(self.files.finish().0);
+        problems
     }
 }
 
@@ -226,43 +154,30 @@ fn spi_reused(
     );
 }
 
-fn entry(
-    context: &Context<'_>,
-    source: &Source,
-    table: Table<'_, '_, '_>,
-    before: &Entries,
-) -> Option<(String, Entry)> {
-    let tunnel = table.required(table.string("tunnel"), "tunnel", "\"aws-1/a\"");
-    let direction = |key, what| {
-        let example = "{ spi = \"0x10000001\", key = \"…\" }";
-        let inner = table.required(table.table(key, what), key, example)?;
-        raw_key(context, source, inner)
-    };
-    let outbound = direction("outbound", "outbound = { … }");
-    let inbound = direction("inbound", "inbound = { … }");
-    table.finish();
-    let tunnel = tunnel?;
-    if let Some(first) = before.get(&tunnel.value) {
-        context.error(
-            &tunnel.span,
-            format!(
-                "keys of `{}` are there already, in line {}",
-                tunnel.value, first.location.line
-            ),
-            "remove one of the two entries",
-        );
-        return None;
+impl Entry for Pair {
+    const FILE: &'static str = "the key file";
+    const KEY: &'static str = "key";
+    const HEADER: &'static str = "[[key]]";
+    const HOLDS: &'static str = "keys";
+    const NONE: &'static str =
+        "`hawser manual-keys` makes a key file; `hawser help config` has an example";
+
+    fn read(
+        context: &Context<'_>,
+        source: &Source,
+        table: Table<'_, '_, '_>,
+    ) -> Option<(At<String>, Self)> {
+        let tunnel = table.required(table.string("tunnel"), "tunnel", "\"aws-1/a\"");
+        let direction = |key, what| {
+            let example = "{ spi = \"0x10000001\", key = \"…\" }";
+            let inner = table.required(table.table(key, what), key, example)?;
+            raw_key(context, source, inner)
+        };
+        let outbound = direction("outbound", "outbound = { … }");
+        let inbound = direction("inbound", "inbound = { … }");
+        table.finish();
+        Some((tunnel?, Self { outbound, inbound }))
     }
-    let location = source.locate(&tunnel.span);
-    Some((
-        tunnel.value,
-        Entry {
-            location,
-            outbound,
-            inbound,
-            used: false,
-        },
-    ))
 }
 
 fn raw_key(context: &Context<'_>, source: &Source, table: Table<'_, '_, '_>) -> Option<RawKey> {
@@ -274,14 +189,7 @@ fn raw_key(context: &Context<'_>, source: &Source, table: Table<'_, '_, '_>) -> 
     let key = table.required(table.borrowed("key"), "key", "\"hexadecimal digits\"");
     table.finish();
     let key = key?;
-    let Some(octets) = from_hex(key.value) else {
-        context.error(
-            &key.span,
-            "the key is not an even number of hexadecimal digits",
-            "write two digits for every octet and nothing else (`0x` and spaces neither)",
-        );
-        return None;
-    };
+    let octets = hex_octets(context, &key)?;
     let location = source.locate(&key.span);
     Some(RawKey {
         spi: spi?.value.0,

@@ -4,6 +4,7 @@
 //! offending text, the reason and the remedy. The format is documented by `hawser help config`.
 
 mod diagnostic;
+mod entries;
 pub mod ike;
 pub mod keys;
 mod model;

@@ -15,12 +15,13 @@ pub(super) struct Unreadable {
     pub(super) remedy: String,
 }
 
-/// Reads a text file that only its owner (or root) may read. `what` names its kind in messages.
+/// Reads a text file that only its owner (or root) may read. `what` is how messages call
+/// it: "the … file".
 pub(super) fn read_protected(what: &str, path: &Path) -> Result<Zeroizing<String>, Unreadable> {
     use std::io::Read;
     let shown = path.display();
     let unreadable = |error: std::io::Error| Unreadable {
-        reason: format!("cannot read the {what} {shown}: {error}"),
+        reason: format!("cannot read {what} {shown}: {error}"),
         remedy: "name an existing file; its path is relative to the configuration's folder".into(),
     };
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
@@ -30,7 +31,7 @@ pub(super) fn read_protected(what: &str, path: &Path) -> Result<Zeroizing<String
     if mode & 0o077 != 0 {
         return Err(Unreadable {
             reason: format!(
-                "the {what} {shown} has mode {mode:04o}, so others than its owner can read it"
+                "{what} {shown} has mode {mode:04o}, so others than its owner can read it"
             ),
             remedy: format!("run: chmod 600 {shown}"),
         });
@@ -38,10 +39,7 @@ pub(super) fn read_protected(what: &str, path: &Path) -> Result<Zeroizing<String
     let uid = rustix::process::geteuid().as_raw();
     if meta.uid() != uid && meta.uid() != 0 {
         return Err(Unreadable {
-            reason: format!(
-                "the {what} {shown} belongs to user {}, not to you",
-                meta.uid()
-            ),
+            reason: format!("{what} {shown} belongs to user {}, not to you", meta.uid()),
             remedy: format!("run: chown {uid} {shown}"),
         });
     }

@@ -6,22 +6,15 @@
 //! pre_shared_key = "text"             # or pre_shared_key_hex = "hexadecimal digits"
 //! ```
 //!
-//! An entry for a tunnel goes before one for its connection. A file that others than its owner
-//! may read is refused, and no diagnostic ever quotes one.
+//! An entry for a tunnel goes before one for its connection.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{ops::Range, path::PathBuf};
 
 use hawser_api::Secret;
-use zeroize::Zeroizing;
 
 use super::{
-    diagnostic::{Diagnostics, Location, Source},
-    protected::{from_hex, read_protected},
+    diagnostic::{Diagnostics, Source},
+    entries::{Entry, EntryFiles, hex_octets},
     reader::{At, Context, Table},
 };
 
@@ -30,19 +23,10 @@ const SHORT: usize = 8;
 
 /// Secrets files that were read, each once.
 #[derive(Default)]
-pub(super) struct SecretFiles {
-    files: HashMap<PathBuf, Entries>,
-    diagnostics: Diagnostics,
-}
+pub(super) struct SecretFiles(EntryFiles<PreSharedKey>);
 
-/// A file's entries by the name of their tunnel or connection.
-type Entries = BTreeMap<String, Entry>;
-
-struct Entry {
-    location: Location,
-    key: Option<Secret>,
-    used: bool,
-}
+/// Nothing if what is written there is wrong.
+struct PreSharedKey(Option<Secret>);
 
 impl SecretFiles {
     /// The pre-shared key of a tunnel.
@@ -54,141 +38,60 @@ impl SecretFiles {
         tunnel: &str,
         span: &Range<usize>,
     ) -> Option<Secret> {
-        if !self.files.contains_key(&file.value) {
-            let entries = match read_protected("secrets file", &file.value) {
-                Ok(text) => self.read(&file.value, text),
-                Err(problem) => {
-                    context.error(&file.span, problem.reason, problem.remedy);
-                    Entries::new()
-                }
-            };
-            self.files.insert(file.value.clone(), entries);
-        }
-        let entries = self.files.get_mut(&file.value)?;
-        if entries.is_empty() {
-            // Unreadable or without entries: reported once, not for every tunnel.
-            return None;
-        }
-        let name = [tunnel, connection]
-            .into_iter()
-            .find(|name| entries.contains_key(*name));
-        let Some(entry) = name.and_then(|name| entries.get_mut(name)) else {
-            context.error(
-                span,
-                format!("{} has no secret for `{tunnel}`", file.value.display()),
-                format!("add a [[secret]] with tunnel = \"{tunnel}\" there"),
-            );
-            return None;
-        };
-        entry.used = true;
-        entry.key.clone()
+        let found = self.0.find(context, file, tunnel, &[connection], span)?;
+        found.0.clone()
     }
 
-    fn read(&mut self, path: &Path, text: Zeroizing<String>) -> Entries {
-        let source = Arc::new(Source::secret(path, text));
-        let context = Context::new(&source);
-        let mut entries = Entries::new();
-        {
-            let document = context.document();
-            let root = Table::new(&context, "the secrets file", document.get_ref(), 0..0);
-            for table in root.tables("secret", "[[secret]]") {
-                entries.extend(entry(&context, &source, table, &entries));
-            }
-            root.finish();
-            if entries.is_empty() && !context.diagnostics().has_errors() {
-                context.error(
-                    &(0..0),
-                    "the secrets file has no [[secret]]",
-                    "add one: tunnel = \"aws-1/a\", pre_shared_key = \"…\"; `hawser help config` \
-                     has an example",
-                );
-            }
-        }
-        self.diagnostics.0.extend(context.finish().0);
-        entries
-    }
-
-    /// Ends reading: entries that nobody used are probably misspelt.
+    /// Ends reading and returns all problems.
     #[must_use]
-    pub(super) fn finish(mut self) -> Diagnostics {
-        // A map's order differs from run to run; the report must not.
-        let mut files: Vec<_> = self.files.iter().collect();
-        files.sort_by(|a, b| a.0.cmp(b.0));
-        for (name, entry) in files.into_iter().flat_map(|(_, e)| e) {
-            if !entry.used {
-                self.diagnostics.warning(
-                    Some(entry.location.clone()),
-                    format!("no tunnel uses the secret of `{name}`"),
-                    "remove the entry, or name it as the tunnel is: \"connection/tunnel\"",
-                );
-            }
-        }
-        self.diagnostics
+    pub(super) fn finish(self) -> Diagnostics {
+        self.0.finish()
     }
 }
 
-fn entry(
-    context: &Context<'_>,
-    source: &Source,
-    table: Table<'_, '_, '_>,
-    before: &Entries,
-) -> Option<(String, Entry)> {
-    let tunnel = table.string("tunnel");
-    let connection = table.string("connection");
-    let text = table.borrowed("pre_shared_key");
-    let hex = table.borrowed("pre_shared_key_hex");
-    let span = table.span();
-    table.finish();
-    let name = match (tunnel, connection) {
-        (Some(name), None) | (None, Some(name)) => name,
-        _ => {
+impl Entry for PreSharedKey {
+    const FILE: &'static str = "the secrets file";
+    const KEY: &'static str = "secret";
+    const HEADER: &'static str = "[[secret]]";
+    const HOLDS: &'static str = "secret";
+    const NONE: &'static str = "add one: tunnel = \"aws-1/a\", pre_shared_key = \"…\"; \
+                                `hawser help config` has an example";
+
+    fn read(
+        context: &Context<'_>,
+        _: &Source,
+        table: Table<'_, '_, '_>,
+    ) -> Option<(At<String>, Self)> {
+        let tunnel = table.string("tunnel");
+        let connection = table.string("connection");
+        let text = table.borrowed("pre_shared_key");
+        let hex = table.borrowed("pre_shared_key_hex");
+        let span = table.span();
+        table.finish();
+        let ((Some(name), None) | (None, Some(name))) = (tunnel, connection) else {
             context.error(
                 &span,
                 "a [[secret]] is for one tunnel or for one connection",
                 "write either tunnel = \"aws-1/a\" or connection = \"aws-1\"",
             );
             return None;
-        }
-    };
-    if let Some(first) = before.get(&name.value) {
-        context.error(
-            &name.span,
-            format!(
-                "a secret of `{}` is there already, in line {}",
-                name.value, first.location.line
-            ),
-            "remove one of the two entries",
-        );
-        return None;
-    }
-    let key = match (text, hex) {
-        (Some(text), None) => checked(context, &text.span, text.value.as_bytes().to_vec()),
-        (None, Some(hex)) => match from_hex(hex.value) {
-            Some(octets) => checked(context, &hex.span, octets),
-            None => {
+        };
+        let key = match (text, hex) {
+            (Some(text), None) => checked(context, &text.span, text.value.as_bytes().to_vec()),
+            (None, Some(hex)) => {
+                hex_octets(context, &hex).and_then(|octets| checked(context, &hex.span, octets))
+            }
+            _ => {
                 context.error(
-                    &hex.span,
-                    "the key is not an even number of hexadecimal digits",
-                    "write two digits for every octet and nothing else (`0x` and spaces neither)",
+                    &span,
+                    "a [[secret]] has one key",
+                    "write either pre_shared_key = \"text\" or pre_shared_key_hex = \"digits\"",
                 );
                 None
             }
-        },
-        _ => {
-            context.error(
-                &span,
-                "a [[secret]] has one key",
-                "write either pre_shared_key = \"text\" or pre_shared_key_hex = \"digits\"",
-            );
-            None
-        }
-    };
-    let entry = Entry {
-        location: source.locate(&name.span),
-        key,
-        used: false,
-    };
-    Some((name.value, entry))
+        };
+        Some((name, Self(key)))
+    }
 }
 
 fn checked(context: &Context<'_>, span: &Range<usize>, octets: Vec<u8>) -> Option<Secret> {

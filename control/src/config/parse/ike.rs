@@ -297,7 +297,7 @@ impl IkeFiles {
         if let Some(known) = self.keys.get(&path) {
             return known.clone();
         }
-        let key = match read_protected("private key", &path) {
+        let key = match read_protected("the private key", &path) {
             Ok(text) => Some(Secret::new(text.as_bytes().to_vec())),
             Err(problem) => {
                 context.error(&name.span, problem.reason, problem.remedy);
