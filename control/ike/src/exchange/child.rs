@@ -203,15 +203,13 @@ impl Endpoint {
         payloads: &Payloads,
     ) -> Result<bool, Fault> {
         let during = During::ChildRekey;
-        let (Some(offer), Some(nonce), Some(tsi), Some(tsr)) = (
-            payloads.sa(),
-            payloads.nonce(),
-            payloads.ts_initiator(),
-            payloads.ts_responder(),
-        ) else {
-            let what = "peer's answer lacks SA, nonce or traffic selectors";
-            return Err(Fault::Broken { during, what });
-        };
+        let what = "peer's answer lacks SA, nonce or traffic selectors";
+        let CoreOfChild {
+            offer,
+            nonce,
+            tsi,
+            tsr,
+        } = CoreOfChild::of(payloads).ok_or(Fault::Broken { during, what })?;
         let chosen =
             select::child_answer(&child.proposals, &offer.proposals, true).ok_or_else(|| {
                 Fault::ForeignChoice {
@@ -442,6 +440,27 @@ impl Endpoint {
 
 fn suite_name(suite: hawser_aead::Suite) -> String {
     suite.to_string()
+}
+
+/// What a CREATE_CHILD_SA request or answer for a child SA cannot do without (RFC 7296, section
+/// 1.3.1).
+pub(super) struct CoreOfChild<'p> {
+    pub(super) offer: &'p wire::SecurityAssociation,
+    pub(super) nonce: &'p wire::Nonce,
+    pub(super) tsi: &'p wire::TrafficSelectors,
+    pub(super) tsr: &'p wire::TrafficSelectors,
+}
+
+impl<'p> CoreOfChild<'p> {
+    /// Nothing if the message lacks a part.
+    pub(super) fn of(payloads: &'p Payloads) -> Option<Self> {
+        Some(Self {
+            offer: payloads.sa()?,
+            nonce: payloads.nonce()?,
+            tsi: payloads.ts_initiator()?,
+            tsr: payloads.ts_responder()?,
+        })
+    }
 }
 
 /// The shared secret of a child's own key exchange, if one was chosen.

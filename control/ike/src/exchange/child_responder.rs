@@ -6,7 +6,11 @@ use hawser_api::{Selectors, Spi};
 use hawser_ike_crypto::{Group, KeyExchange, Nonces, Role};
 use hawser_ike_wire::{self as wire, NotifyType, Payload, Payloads, Proposal, ProtocolId};
 
-use super::{auth_responder::narrowed, child::agree, lower, sa_payload};
+use super::{
+    auth_responder::narrowed,
+    child::{CoreOfChild, agree},
+    lower, sa_payload,
+};
 use crate::{
     config::Connection,
     endpoint::{Endpoint, NewChild, Switch, fault_answer},
@@ -60,15 +64,13 @@ impl Endpoint {
         payloads: &Payloads,
     ) -> Result<Vec<Payload>, Fault> {
         let during = During::Child;
-        let (Some(offer), Some(nonce), Some(tsi), Some(tsr)) = (
-            payloads.sa(),
-            payloads.nonce(),
-            payloads.ts_initiator(),
-            payloads.ts_responder(),
-        ) else {
-            let what = "peer's request lacks SA, nonce or traffic selectors";
-            return Err(Fault::Broken { during, what });
-        };
+        let what = "peer's request lacks SA, nonce or traffic selectors";
+        let CoreOfChild {
+            offer,
+            nonce,
+            tsi,
+            tsr,
+        } = CoreOfChild::of(payloads).ok_or(Fault::Broken { during, what })?;
         if matches!(sa.window.pending(), Some(Pending::Rekey(_))) {
             // RFC 7296, section 2.25.2: the child would be of an SA that is about to go.
             return Err(Fault::Temporary);
