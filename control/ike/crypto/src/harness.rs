@@ -63,15 +63,16 @@ impl Random for Constant {
     }
 }
 
-fn keys(cipher: Cipher) -> IkeKeys {
+/// Keys that both sides of a test have: initiator SPI 4, responder SPI 5.
+pub(crate) fn keys(cipher: Cipher) -> IkeKeys {
     let suite = IkeSuite {
         cipher,
         prf: Prf::HmacSha2_256,
         group: Group::X25519,
     };
     let nonces = Nonces {
-        initiator: &[1; 16],
-        responder: &[2; 16],
+        initiator: &[1; 32],
+        responder: &[2; 32],
     };
     IkeKeys::derive(
         suite,

@@ -5,9 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fragment::{FragmentError, Progress, Reassembly};
+use crate::harness::keys;
 use crate::keys::tests::derive;
 use crate::vectors::{Fixed, records};
-use crate::{Cipher, Group, IkeKeys, IkeSuite, Nonces, Prf, Role, SystemRandom};
+use crate::{Cipher, Role, SystemRandom};
 
 fn header(initiator: u64, responder: u64) -> Header {
     Header {
@@ -23,25 +24,6 @@ fn header(initiator: u64, responder: u64) -> Header {
 
 fn vendor(data: &[u8]) -> Payloads {
     vec![Payload::Vendor(data.to_vec())].into()
-}
-
-fn keys(cipher: Cipher) -> IkeKeys {
-    let suite = IkeSuite {
-        cipher,
-        prf: Prf::HmacSha2_256,
-        group: Group::X25519,
-    };
-    let nonces = Nonces {
-        initiator: &[1; 32],
-        responder: &[2; 32],
-    };
-    IkeKeys::derive(
-        suite,
-        &Secret::new(vec![3; 32]),
-        nonces,
-        IkeSpi(4),
-        IkeSpi(5),
-    )
 }
 
 fn open(opener: &Opener, datagram: &[u8]) -> Result<Payloads, OpenError> {
