@@ -66,11 +66,7 @@ fn ciphers(c: &mut Criterion<PerPacket>) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .with_measurement(PerPacket::default())
-        .sample_size(20)
-        .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(2));
+    config = per_packet::settings(Duration::from_secs(2));
     targets = ciphers
 }
 criterion_main!(benches);

@@ -63,11 +63,7 @@ fn pipeline(c: &mut Criterion<PerPacket>) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .with_measurement(PerPacket::default())
-        .sample_size(20)
-        .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(3));
+    config = per_packet::settings(Duration::from_secs(3));
     targets = pipeline
 }
 criterion_main!(benches);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use criterion::{
-    Throughput,
+    Criterion, Throughput,
     measurement::{Measurement, ValueFormatter},
 };
 use hawser_bench::processor;
@@ -90,6 +90,15 @@ impl ValueFormatter for Format {
     fn scale_for_machines(&self, _values: &mut [f64]) -> &'static str {
         "ns"
     }
+}
+
+/// Criterion as all these benchmarks run: each for `measured`, after a second to get warm.
+pub(crate) fn settings(measured: Duration) -> Criterion<PerPacket> {
+    Criterion::default()
+        .with_measurement(PerPacket::default())
+        .sample_size(20)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(measured)
 }
 
 /// The time that `iterations` packets take, when `run` runs some number of them at a time and says
