@@ -2,36 +2,15 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use hawser_counting_allocator::{CountingAllocator, allocated};
 use hawser_xsk::{Frame, Options, QueueId, Rest, Round, Socket, Umem, Wakeup, WakeupMode};
 use support::{Pair, Redirect};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: passes everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|n| n.set(n.get() + 1));
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Forwards packets, jumbo ones included, from `b` back to `a`, and sleeps in between.
 #[test]
@@ -58,45 +37,46 @@ fn forwarding_does_not_allocate() {
     let mut set = hawser_xsk::PollSet::new();
     set.add(a_socket.as_fd());
 
-    let before = ALLOCATIONS.with(Cell::get);
-    let until = Instant::now() + Duration::from_secs(20);
-    let mut returned = 0;
-    while returned < 10_000 {
-        assert!(Instant::now() < until, "only {returned} packets returned");
-        for i in 0..16 {
-            let jumbo = i % 8 == 0;
-            let Some(mut frame) = (if jumbo {
-                source.take_jumbo()
-            } else {
-                source.take()
-            }) else {
-                break;
+    let ((), cost) = allocated(|| {
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut returned = 0;
+        while returned < 10_000 {
+            assert!(Instant::now() < until, "only {returned} packets returned");
+            for i in 0..16 {
+                let jumbo = i % 8 == 0;
+                let Some(mut frame) = (if jumbo {
+                    source.take_jumbo()
+                } else {
+                    source.take()
+                }) else {
+                    break;
+                };
+                assert!(frame.set(&[0xff; 60]) && frame.grow_back(if jumbo { 8000 } else { 100 }));
+                batch.push(frame);
+            }
+            a_socket.transmit(&mut source, batch.drain(..));
+            a_socket.kick();
+            a_socket.recycle(&mut source);
+
+            // The frames wander: what `b` forwards comes from the pool of one and goes to the other's.
+            b_socket.receive(&mut pool, &mut batch);
+            b_socket.refill(&mut pool);
+            b_socket.transmit(&mut source, batch.drain(..));
+            b_socket.kick();
+            b_socket.recycle(&mut source);
+
+            returned += a_socket.receive(&mut pool, &mut batch);
+            pool.give_all(batch.drain(..));
+            a_socket.refill(&mut source);
+            let round = Round {
+                work: 0,
+                unfinished: true,
             };
-            assert!(frame.set(&[0xff; 60]) && frame.grow_back(if jumbo { 8000 } else { 100 }));
-            batch.push(frame);
+            if let Rest::Sleep(longest) = wakeup.after(round, Instant::now()) {
+                set.sleep(longest / 100).unwrap();
+            }
         }
-        a_socket.transmit(&mut source, batch.drain(..));
-        a_socket.kick();
-        a_socket.recycle(&mut source);
-
-        // The frames wander: what `b` forwards comes from the pool of one and goes to the other's.
-        b_socket.receive(&mut pool, &mut batch);
-        b_socket.refill(&mut pool);
-        b_socket.transmit(&mut source, batch.drain(..));
-        b_socket.kick();
-        b_socket.recycle(&mut source);
-
-        returned += a_socket.receive(&mut pool, &mut batch);
-        pool.give_all(batch.drain(..));
-        a_socket.refill(&mut source);
-        let round = Round {
-            work: 0,
-            unfinished: true,
-        };
-        if let Rest::Sleep(longest) = wakeup.after(round, Instant::now()) {
-            set.sleep(longest / 100).unwrap();
-        }
-    }
+    });
     assert!(a_socket.counters().received_jumbo > 100);
-    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+    assert_eq!(cost.calls, 0);
 }

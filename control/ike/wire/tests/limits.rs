@@ -1,48 +1,21 @@
 //! What parsing may cost, what cannot be written, and how things are shown.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
-
+use hawser_counting_allocator::{CountingAllocator, allocated};
 use hawser_ike_wire::{
     ChildSpi, Delete, EmitError, ExchangeType, Header, IkeSpi, MAX_MESSAGE_LEN, Message, MessageId,
     Notify, NotifyType, Payload, PayloadType, Payloads, Place, Proposal, ProtocolId,
     SecurityAssociation, Transform, TransformType, transform_id,
 };
 
-thread_local! {
-    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: passes everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.with(|n| n.set(n.get() + layout.size()));
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Octets that parsing a chain allocates, all in all, even what it gave back.
 fn cost(kind: u8, content: &[u8]) -> usize {
     let length = u16::try_from(content.len() + 4).unwrap();
     let octets = [&[0, 0], &length.to_be_bytes()[..], content].concat();
-    let before = ALLOCATED.get();
-    let parsed = Payloads::parse(kind.into(), &octets);
-    let cost = ALLOCATED.get() - before;
-    drop(parsed);
-    cost
+    let (_, cost) = allocated(|| Payloads::parse(kind.into(), &octets));
+    cost.octets as usize
 }
 
 /// The densest lists there can be in 64 KiB. A value of the list is at most 56 octets and stands
