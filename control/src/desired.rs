@@ -2,10 +2,12 @@
 //! kernel says.
 
 mod hindrance;
+mod neighbours;
 mod ports;
+mod routes;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -386,155 +388,6 @@ impl Inputs<'_> {
         groups
     }
 
-    fn routes(&self, before: Option<&Desired>) -> BTreeMap<TableId, Arc<Routes>> {
-        let mut tables: BTreeMap<TableId, Routes> = BTreeMap::new();
-        let mut add = |table: TableId, net: IpNet, next_hop: NextHop| {
-            tables.entry(table).or_default().insert(net, next_hop);
-        };
-        let own = if self.config.gateway.tun.is_some() {
-            NextHop::Host
-        } else {
-            NextHop::Blackhole
-        };
-        // Inside links: their networks, and our own addresses on them.
-        for (port, vlan, table) in self.each_attachment() {
-            let Some(ifindex) = self.kernel_interface(port, vlan) else {
-                continue;
-            };
-            for net in routable(self.mirror.addresses_of(ifindex)) {
-                if net.prefix_len() < net.max_prefix_len() {
-                    let next_hop = NextHop::Inside {
-                        port: port.id,
-                        vlan,
-                        gateway: None,
-                    };
-                    add(table, net.trunc(), next_hop);
-                }
-                add(table, IpNet::from(net.addr()), own);
-            }
-        }
-        // Inside networks of tunnels: the peer's address through the tunnel, ours to the host.
-        // The host's own packets look in `main`, so they are there in any case.
-        for tunnel in &self.config.tunnels {
-            let Some(id) = self.ids.tunnel(&tunnel.name) else {
-                continue;
-            };
-            let table = self.ids.table(&tunnel.route_table).unwrap_or(TableId::MAIN);
-            for table in BTreeSet::from([table, TableId::MAIN]) {
-                for inside in &tunnel.inside {
-                    let net = inside.value;
-                    if net.prefix_len() < net.max_prefix_len() {
-                        add(table, net.trunc(), NextHop::Tunnel(id));
-                    }
-                    add(table, IpNet::from(net.addr()), own);
-                }
-            }
-        }
-        for route in &self.config.routes {
-            let (Some(table), Some(next_hop)) =
-                (self.ids.table(&route.table), self.next_hop(&route.via))
-            else {
-                continue;
-            };
-            for net in &route.to {
-                add(table, *net, next_hop);
-            }
-        }
-        let share = |(table, routes)| {
-            let same = before
-                .and_then(|b| b.routes.get(&table))
-                .filter(|old| ***old == routes)
-                .map(Arc::clone);
-            (table, same.unwrap_or_else(|| Arc::new(routes)))
-        };
-        tables.into_iter().map(share).collect()
-    }
-
-    fn next_hop(&self, via: &Via) -> Option<NextHop> {
-        Some(match via {
-            Via::Tunnels(names) => match names.as_slice() {
-                [one] => NextHop::Tunnel(self.ids.tunnel(one)?),
-                _ => NextHop::Group(self.ids.group(&group_name(self.config, names))?),
-            },
-            Via::Inside {
-                interface,
-                vlan,
-                gateway,
-            } => NextHop::Inside {
-                port: self.ports.named(interface)?.id,
-                vlan: *vlan,
-                gateway: *gateway,
-            },
-            Via::Host => NextHop::Host,
-            Via::Blackhole => NextHop::Blackhole,
-        })
-    }
-
-    /// The neighbours that the data plane needs, with the kernel's interface of each.
-    #[must_use]
-    pub fn needed_neighbours(
-        &self,
-        tunnels: &BTreeMap<TunnelId, Tunnel>,
-    ) -> BTreeMap<NeighbourKey, u32> {
-        let mut needed = BTreeMap::new();
-        let fixed: HashSet<&str> = self
-            .config
-            .tunnels
-            .iter()
-            .filter(|t| t.interface.is_some())
-            .map(|t| t.name.as_str())
-            .collect();
-        for tunnel in tunnels.values() {
-            // Without a route to the peer nobody on the link need know it.
-            let known = fixed.contains(tunnel.name.as_str())
-                || self.paths.contains_key(&(tunnel.remote, tunnel.local));
-            if let Some(port) = self.ports.get(tunnel.port).filter(|_| known) {
-                needed.insert((port.id, None, tunnel.next_hop), port.ifindex);
-            }
-        }
-        let gateways = self
-            .config
-            .routes
-            .iter()
-            .filter_map(|route| match &route.via {
-                Via::Inside {
-                    interface,
-                    vlan,
-                    gateway: Some(gateway),
-                } => Some((interface, *vlan, *gateway)),
-                _ => None,
-            });
-        let wanted = self
-            .wanted
-            .keys()
-            .map(|(name, vlan, address)| (name, *vlan, *address));
-        for (name, vlan, address) in gateways.chain(wanted) {
-            if let Some(port) = self.ports.named(name)
-                && let Some(ifindex) = self.kernel_interface(port, vlan)
-            {
-                needed.insert((port.id, vlan, address), ifindex);
-            }
-        }
-        needed
-    }
-
-    fn neighbours(&self, tunnels: &BTreeMap<TunnelId, Tunnel>) -> BTreeMap<NeighbourKey, [u8; 6]> {
-        let mut neighbours: BTreeMap<NeighbourKey, [u8; 6]> = self
-            .needed_neighbours(tunnels)
-            .into_iter()
-            .filter_map(|(key, ifindex)| {
-                let entry = self.mirror.neighbours.get(&(ifindex, key.2))?;
-                Some((key, entry.usable()?))
-            })
-            .collect();
-        for by_hand in &self.config.neighbours {
-            if let Some(port) = self.ports.named(&by_hand.interface) {
-                neighbours.insert((port.id, by_hand.vlan, by_hand.address), by_hand.mac);
-            }
-        }
-        neighbours
-    }
-
     fn port_addresses(&self) -> BTreeMap<PortId, Vec<IpAddr>> {
         self.ports
             .iter()
@@ -578,11 +431,6 @@ impl Inputs<'_> {
 
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
-}
-
-/// The same link-local network is on every link, so it cannot be routed to one.
-fn routable(nets: &[IpNet]) -> impl Iterator<Item = &IpNet> {
-    nets.iter().filter(|net| !is_link_local(net.addr()))
 }
 
 #[cfg(test)]
