@@ -16,6 +16,7 @@
 //! Limits: values up to [`MAX_VALUE`]; 2^31 nodes and leaves.
 
 mod build;
+mod trie;
 mod v4;
 mod v6;
 
