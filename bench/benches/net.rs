@@ -134,7 +134,7 @@ fn lookups4(c: &mut Criterion) {
         let addrs: Vec<u32> = (0..PACKETS)
             .map(|_| {
                 let (prefix, _) = routes[numbers.next() as usize % routes.len()];
-                prefix.bits() | numbers.next() as u32 & !u32::from(prefix.mask())
+                prefix.bits() | numbers.next() as u32 & (prefix.bits() ^ prefix.last().to_bits())
             })
             .collect();
         println!("lpm_v4/{name}: {} KiB", table.memory() >> 10);

@@ -36,22 +36,6 @@ pub enum PrefixError {
     HostBits(Prefix),
 }
 
-/// An IPv4 prefix.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Prefix4 {
-    bits: u32,
-    len: u8,
-}
-
-/// An IPv6 prefix.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Prefix6 {
-    bits: u128,
-    len: u8,
-}
-
 /// A prefix of either family.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -62,201 +46,138 @@ pub enum Prefix {
     V6(Prefix6),
 }
 
-impl Prefix4 {
-    /// All of IPv4.
-    pub const DEFAULT: Self = Self { bits: 0, len: 0 };
-
-    /// The prefix `addr/len`.
-    ///
-    /// # Errors
-    /// `len` above 32, or host bits set.
-    pub const fn new(addr: Ipv4Addr, len: u8) -> Result<Self, PrefixError> {
-        if len > 32 {
-            return Err(PrefixError::TooLong {
-                length: len,
-                maximum: 32,
-            });
+/// A prefix of one family: its address type, that as a number, and how many bits both have. A macro and
+/// no generic type, so that all of it can be used in constants.
+macro_rules! family {
+    ($prefix:ident, $addr:ident, $number:ident, $variant:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $prefix {
+            bits: $number,
+            len: u8,
         }
-        let truncated = Self::containing(addr, len);
-        if truncated.bits != addr.to_bits() {
-            return Err(PrefixError::HostBits(Prefix::V4(truncated)));
+
+        impl $prefix {
+            /// Every address.
+            pub const DEFAULT: Self = Self { bits: 0, len: 0 };
+
+            /// The longest length: that of a host route.
+            const MAX_LEN: u8 = $number::BITS as u8;
+
+            /// The prefix `addr/len`.
+            ///
+            /// # Errors
+            /// `len` longer than an address, or host bits set.
+            pub const fn new(addr: $addr, len: u8) -> Result<Self, PrefixError> {
+                if len > Self::MAX_LEN {
+                    return Err(PrefixError::TooLong {
+                        length: len,
+                        maximum: Self::MAX_LEN,
+                    });
+                }
+                let truncated = Self::containing(addr, len);
+                if truncated.bits != addr.to_bits() {
+                    return Err(PrefixError::HostBits(Prefix::$variant(truncated)));
+                }
+                Ok(truncated)
+            }
+
+            /// The prefix of length `len` (at most an address's) that contains `addr`.
+            #[must_use]
+            pub const fn containing(addr: $addr, len: u8) -> Self {
+                let len = if len > Self::MAX_LEN {
+                    Self::MAX_LEN
+                } else {
+                    len
+                };
+                Self {
+                    bits: addr.to_bits() & Self::mask_of(len),
+                    len,
+                }
+            }
+
+            /// The host route to `addr`.
+            #[must_use]
+            pub const fn host(addr: $addr) -> Self {
+                Self {
+                    bits: addr.to_bits(),
+                    len: Self::MAX_LEN,
+                }
+            }
+
+            const fn mask_of(len: u8) -> $number {
+                match $number::MAX.checked_shr(len as u32) {
+                    Some(host) => !host,
+                    None => $number::MAX,
+                }
+            }
+
+            /// The lowest address, host byte order.
+            #[must_use]
+            pub const fn bits(self) -> $number {
+                self.bits
+            }
+
+            /// The lowest address.
+            #[must_use]
+            pub const fn addr(self) -> $addr {
+                $addr::from_bits(self.bits)
+            }
+
+            /// The highest address.
+            #[must_use]
+            pub const fn last(self) -> $addr {
+                $addr::from_bits(self.bits | !Self::mask_of(self.len))
+            }
+
+            /// Prefix length, from 0 to the number of bits of an address.
+            #[must_use]
+            #[allow(
+                clippy::len_without_is_empty,
+                reason = "a prefix length, not a count of items"
+            )]
+            pub const fn len(self) -> u8 {
+                self.len
+            }
+
+            /// Whether `addr` is inside.
+            #[must_use]
+            pub const fn contains(self, addr: $addr) -> bool {
+                addr.to_bits() & Self::mask_of(self.len) == self.bits
+            }
+
+            /// Whether every address of `other` is inside.
+            #[must_use]
+            pub const fn covers(self, other: Self) -> bool {
+                self.len <= other.len && self.contains(other.addr())
+            }
+
+            /// Whether the two share an address.
+            #[must_use]
+            pub const fn overlaps(self, other: Self) -> bool {
+                self.covers(other) || other.covers(self)
+            }
         }
-        Ok(truncated)
-    }
 
-    /// The prefix of length `len` (capped at 32) that contains `addr`.
-    #[must_use]
-    pub const fn containing(addr: Ipv4Addr, len: u8) -> Self {
-        let len = if len > 32 { 32 } else { len };
-        Self {
-            bits: addr.to_bits() & Self::mask_of(len),
-            len,
+        impl FromStr for $prefix {
+            type Err = PrefixError;
+
+            fn from_str(text: &str) -> Result<Self, PrefixError> {
+                let (addr, len) = split(text, Self::MAX_LEN)?;
+                Self::new(parse_addr(addr)?, len)
+            }
         }
-    }
 
-    /// The host route to `addr`.
-    #[must_use]
-    pub const fn host(addr: Ipv4Addr) -> Self {
-        Self {
-            bits: addr.to_bits(),
-            len: 32,
+        impl From<$prefix> for Prefix {
+            fn from(prefix: $prefix) -> Self {
+                Self::$variant(prefix)
+            }
         }
-    }
-
-    const fn mask_of(len: u8) -> u32 {
-        match u32::MAX.checked_shr(len as u32) {
-            Some(host) => !host,
-            None => u32::MAX,
-        }
-    }
-
-    /// The lowest address, host byte order.
-    #[must_use]
-    pub const fn bits(self) -> u32 {
-        self.bits
-    }
-
-    /// The lowest address.
-    #[must_use]
-    pub const fn addr(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.bits)
-    }
-
-    /// The highest address.
-    #[must_use]
-    pub const fn last(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.bits | !Self::mask_of(self.len))
-    }
-
-    /// The netmask.
-    #[must_use]
-    pub const fn mask(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(Self::mask_of(self.len))
-    }
-
-    /// Prefix length, 0 to 32.
-    #[must_use]
-    #[allow(
-        clippy::len_without_is_empty,
-        reason = "a prefix length, not a count of items"
-    )]
-    pub const fn len(self) -> u8 {
-        self.len
-    }
-
-    /// Whether `addr` is inside.
-    #[must_use]
-    pub const fn contains(self, addr: Ipv4Addr) -> bool {
-        addr.to_bits() & Self::mask_of(self.len) == self.bits
-    }
-
-    /// Whether every address of `other` is inside.
-    #[must_use]
-    pub const fn covers(self, other: Self) -> bool {
-        self.len <= other.len && self.contains(other.addr())
-    }
-
-    /// Whether the two share an address.
-    #[must_use]
-    pub const fn overlaps(self, other: Self) -> bool {
-        self.covers(other) || other.covers(self)
-    }
+    };
 }
-
-impl Prefix6 {
-    /// All of IPv6.
-    pub const DEFAULT: Self = Self { bits: 0, len: 0 };
-
-    /// The prefix `addr/len`.
-    ///
-    /// # Errors
-    /// `len` above 128, or host bits set.
-    pub const fn new(addr: Ipv6Addr, len: u8) -> Result<Self, PrefixError> {
-        if len > 128 {
-            return Err(PrefixError::TooLong {
-                length: len,
-                maximum: 128,
-            });
-        }
-        let truncated = Self::containing(addr, len);
-        if truncated.bits != addr.to_bits() {
-            return Err(PrefixError::HostBits(Prefix::V6(truncated)));
-        }
-        Ok(truncated)
-    }
-
-    /// The prefix of length `len` (capped at 128) that contains `addr`.
-    #[must_use]
-    pub const fn containing(addr: Ipv6Addr, len: u8) -> Self {
-        let len = if len > 128 { 128 } else { len };
-        Self {
-            bits: addr.to_bits() & Self::mask_of(len),
-            len,
-        }
-    }
-
-    /// The host route to `addr`.
-    #[must_use]
-    pub const fn host(addr: Ipv6Addr) -> Self {
-        Self {
-            bits: addr.to_bits(),
-            len: 128,
-        }
-    }
-
-    const fn mask_of(len: u8) -> u128 {
-        match u128::MAX.checked_shr(len as u32) {
-            Some(host) => !host,
-            None => u128::MAX,
-        }
-    }
-
-    /// The lowest address, host byte order.
-    #[must_use]
-    pub const fn bits(self) -> u128 {
-        self.bits
-    }
-
-    /// The lowest address.
-    #[must_use]
-    pub const fn addr(self) -> Ipv6Addr {
-        Ipv6Addr::from_bits(self.bits)
-    }
-
-    /// The highest address.
-    #[must_use]
-    pub const fn last(self) -> Ipv6Addr {
-        Ipv6Addr::from_bits(self.bits | !Self::mask_of(self.len))
-    }
-
-    /// Prefix length, 0 to 128.
-    #[must_use]
-    #[allow(
-        clippy::len_without_is_empty,
-        reason = "a prefix length, not a count of items"
-    )]
-    pub const fn len(self) -> u8 {
-        self.len
-    }
-
-    /// Whether `addr` is inside.
-    #[must_use]
-    pub const fn contains(self, addr: Ipv6Addr) -> bool {
-        addr.to_bits() & Self::mask_of(self.len) == self.bits
-    }
-
-    /// Whether every address of `other` is inside.
-    #[must_use]
-    pub const fn covers(self, other: Self) -> bool {
-        self.len <= other.len && self.contains(other.addr())
-    }
-
-    /// Whether the two share an address.
-    #[must_use]
-    pub const fn overlaps(self, other: Self) -> bool {
-        self.covers(other) || other.covers(self)
-    }
-}
+family!(Prefix4, Ipv4Addr, u32, V4, "An IPv4 prefix.");
+family!(Prefix6, Ipv6Addr, u128, V6, "An IPv6 prefix.");
 
 impl Prefix {
     /// The prefix `addr/len`.
@@ -366,24 +287,6 @@ fn parse_addr<A: FromStr<Err = AddrParseError>>(text: &str) -> Result<A, PrefixE
         .map_err(|source| PrefixError::Address(text.to_owned(), source))
 }
 
-impl FromStr for Prefix4 {
-    type Err = PrefixError;
-
-    fn from_str(text: &str) -> Result<Self, PrefixError> {
-        let (addr, len) = split(text, 32)?;
-        Self::new(parse_addr(addr)?, len)
-    }
-}
-
-impl FromStr for Prefix6 {
-    type Err = PrefixError;
-
-    fn from_str(text: &str) -> Result<Self, PrefixError> {
-        let (addr, len) = split(text, 128)?;
-        Self::new(parse_addr(addr)?, len)
-    }
-}
-
 impl FromStr for Prefix {
     type Err = PrefixError;
 
@@ -420,18 +323,6 @@ macro_rules! string_form {
     )*};
 }
 string_form!(Prefix4, Prefix6, Prefix);
-
-impl From<Prefix4> for Prefix {
-    fn from(prefix: Prefix4) -> Self {
-        Self::V4(prefix)
-    }
-}
-
-impl From<Prefix6> for Prefix {
-    fn from(prefix: Prefix6) -> Self {
-        Self::V6(prefix)
-    }
-}
 
 #[cfg(test)]
 mod tests {
