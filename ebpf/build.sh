@@ -17,7 +17,6 @@ TOOLCHAIN='rustc 1.96'
 LLVM=22
 LLVM_RELEASE=22.1
 LINKER=0.13.0
-PACKAGES="rustc-web cargo-web libstd-rust-web-dev-bpf rust-web-llvm llvm-$LLVM-dev libpolly-$LLVM-dev"
 
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 root=$(dirname -- "$here")
@@ -28,15 +27,7 @@ case "${1:-}" in
     *) echo "usage: $0 [--check]" >&2; exit 2 ;;
 esac
 
-missing=
-for package in $PACKAGES; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' \
-        || missing="$missing $package"
-done
-if [ -n "$missing" ]; then
-    echo "installing$missing" >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >&2
-fi
+"$root/scripts/setup" ebpf
 PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 if [ "$(bpf-linker --version 2>/dev/null)" != "bpf-linker $LINKER" ]; then
     echo "installing bpf-linker $LINKER (about two minutes)" >&2
