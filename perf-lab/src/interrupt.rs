@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: a flag that every loop of the lab looks at, so that guards run.
+//! Ctrl-C, SIGTERM and a closed terminal: a flag that every loop of the lab looks at, so that guards run.
 //!
 //! A handler that cleaned up by itself could meet a half-built topology; with a flag there is one
 //! way out, the ordinary one.
@@ -12,16 +12,17 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(false)));
 
-/// Lets SIGINT and SIGTERM raise the flag. A second signal ends the process at once; what it leaves
+/// Lets SIGINT, SIGTERM and SIGHUP raise the flag. A second signal ends the process at once; what it leaves
 /// behind is removed when the lab starts next.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
 pub fn install() -> Result<()> {
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&REQUESTED))?;
         signal_hook::flag::register(signal, Arc::clone(&REQUESTED))?;
     }
