@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn real_messages_are_seen_and_the_tunnel_works() {
         let mut tunnel = Tunnel::up();
-        assert_eq!(tunnel.seen.len(), 4);
+        assert_eq!(tunnel.seen.len(), 6);
         tunnel.check_alive();
         hostile(&[]);
     }

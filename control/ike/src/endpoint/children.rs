@@ -4,7 +4,7 @@
 //! it; an old inbound SA stays for the drain time after its deletion. Which child is sent with is
 //! noted per configured child in `ConnectionState::active`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hawser_api::{Secret, Selectors, Spi};
 use hawser_ike_crypto::{ChildKeys, Nonces, Role};
@@ -27,17 +27,12 @@ pub(crate) enum Switch {
     /// When its predecessor is deleted, or after a while: the peer's inbound SA is there when our
     /// answer has arrived. At once if there is none to send with.
     Later,
-    /// The same, with a short while: the predecessor is of another IKE SA, which the peer may have
-    /// lost without saying so.
-    Soon,
+    /// When the peer has shown that it has our answer to IKE_AUTH ([`Endpoint::prove`]): it came
+    /// with an IKE SA that the peer began.
+    Proven,
     /// It will be deleted again.
     Never,
 }
-
-/// How long an old IKE SA's child is sent with when the peer has made a new IKE SA. Longer delays
-/// a peer that lost the old one silently; shorter loses packets of one that did not, if our answer
-/// is lost on the way.
-const TAKEOVER: Duration = Duration::from_secs(2);
 
 /// All that a new child is made of.
 pub(crate) struct NewChild<'a> {
@@ -113,16 +108,12 @@ impl Endpoint {
             .is_some_and(|c| c.active.contains_key(&new.config));
         match new.switch {
             Switch::Now => self.switch_to(now, sa, new.inbound),
-            Switch::Later | Switch::Soon if !sending => self.switch_to(now, sa, new.inbound),
-            Switch::Later | Switch::Soon => {
-                let pause = match new.switch {
-                    Switch::Soon => TAKEOVER,
-                    _ => self.settings.outbound_switch,
-                };
+            Switch::Later if !sending => self.switch_to(now, sa, new.inbound),
+            Switch::Later => {
                 let timer = Timer::Child(new.inbound, ChildTimer::Switch);
-                self.timers.set(timer, now + pause);
+                self.timers.set(timer, now + self.settings.outbound_switch);
             }
-            Switch::Never => {}
+            Switch::Proven | Switch::Never => {}
         }
         Ok(())
     }
@@ -248,7 +239,10 @@ impl Endpoint {
             return;
         }
         connection.active.remove(&config);
-        let others: Vec<_> = connection.sas.clone();
+        // A peer that deletes what we send with has something else. Most likely that is what it
+        // asked for, even if it has not shown that yet; but what it has shown comes first.
+        let mut others: Vec<_> = connection.sas.clone();
+        others.sort_by_key(|id| self.sas.get(id).is_some_and(|sa| sa.unproven));
         if let Some(next) = newest(sa, config) {
             self.switch_to(now, sa, next);
             return;

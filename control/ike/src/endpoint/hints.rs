@@ -7,8 +7,8 @@
 //! within a budget.
 //!
 //! Known limit: if the hint is forged and the peer lives, the new SA is real, and replaces the old
-//! one as it would for a peer that restarted: the peer sends on it half a round trip before we
-//! receive on it. A forger can cause that once in [`HINT_INTERVAL`].
+//! one as it would for a peer that restarted. That loses nothing, but costs a key exchange, and a
+//! forger can cause it once in [`HINT_INTERVAL`].
 
 use std::{
     net::SocketAddr,

@@ -34,6 +34,17 @@ pub(crate) enum Ending {
     Unanswered,
 }
 
+/// What becomes of an SA when another one of its connection comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rivalry {
+    /// Made at once with it: it stays, and the other one goes.
+    Wins,
+    /// Made at once with it: it goes.
+    Loses,
+    /// It was there before.
+    Older,
+}
+
 impl Endpoint {
     /// An SA is proven and keyed: it becomes the connection's. Its children follow, and then
     /// [`Endpoint::resolve_rivals`].
@@ -60,6 +71,7 @@ impl Endpoint {
         self.timers
             .cancel(Timer::Connection(id, ConnectionTimer::Initiate));
         self.touched.insert(id);
+        self.yield_attempt(now, sa);
     }
 
     /// The timers of an SA in use.
@@ -107,88 +119,126 @@ impl Endpoint {
         }
     }
 
-    /// Other established SAs of the connection, when a new one has come.
-    pub(crate) fn rivals(&self, sa: &IkeSa) -> Vec<SaId> {
+    /// The peer shows that it has our answer to IKE_AUTH, by any message that it could not have
+    /// sent without. Only now the SA counts: before, the peer may not receive on it, and knows
+    /// nothing that could have both sides decide alike between it and others.
+    pub(crate) fn prove(&mut self, now: Instant, sa: &mut IkeSa) {
+        if sa.is_established() && std::mem::take(&mut sa.unproven) {
+            self.touched.insert(sa.connection);
+            self.resolve_rivals(now, sa, sa.initial_contact);
+        }
+    }
+
+    /// Other SAs of the connection that both sides have.
+    fn rivals(&self, sa: &IkeSa) -> Vec<SaId> {
         let Some(connection) = self.connections.get(&sa.connection) else {
             return Vec::new();
         };
+        let counts = |s: &IkeSa| s.is_established() && !s.unproven;
         connection
             .sas
             .iter()
             .copied()
             .filter(|id| *id != sa.id)
-            .filter(|id| self.sas.get(id).is_some_and(|s| s.is_established()))
+            .filter(|id| self.sas.get(id).is_some_and(|s| counts(s)))
             .collect()
     }
 
-    /// Whether the peer, saying that `sa` is its only SA, speaks of `rival` too. Not if both began
-    /// before the other was there: then both sides initiated at once.
-    pub(crate) fn is_simultaneous(&self, sa: &IkeSa, rival: SaId) -> bool {
-        self.sas
-            .get(&rival)
-            .and_then(|r| r.established)
-            .is_some_and(|at| at >= sa.begun)
+    /// Whether both sides initiated at once: each SA began before the other one was there. Both
+    /// sides say the same of it. For a side sends IKE_AUTH only if it has no other SA
+    /// ([`Endpoint::yield_attempt`]); if both sent theirs before they got the other's, then each
+    /// had answered the other's IKE_SA_INIT before it had an SA.
+    fn is_simultaneous(&self, sa: &IkeSa, rival: &IkeSa) -> bool {
+        let before = |a: &IkeSa, b: &IkeSa| b.established.is_none_or(|at| a.begun <= at);
+        before(sa, rival) && before(rival, sa)
     }
 
-    /// One SA per connection: decides between the new one and those that were there.
+    /// What becomes of an SA of the connection now that `sa` counts.
+    fn rivalry(&self, sa: &IkeSa, rival: SaId) -> Rivalry {
+        match self.sas.get(&rival) {
+            Some(rival) if self.is_simultaneous(sa, rival) => {
+                // As with rekeying (RFC 7296, section 2.8.1).
+                if rival.lowest_nonce >= sa.lowest_nonce {
+                    Rivalry::Wins
+                } else {
+                    Rivalry::Loses
+                }
+            }
+            _ => Rivalry::Older,
+        }
+    }
+
+    /// One SA per connection: decides between one that counts from now on and those that did.
     /// `initial_contact`: the initiator of the new one, whichever side, says that it has no other.
     pub(crate) fn resolve_rivals(&mut self, now: Instant, sa: &mut IkeSa, initial_contact: bool) {
-        let mut wins = true;
-        for rival in self.rivals(sa) {
-            if self.is_simultaneous(sa, rival) {
-                wins &= self.break_tie(now, sa, rival);
-            } else if initial_contact {
-                // The peer does not know it any more, or will not when our answer arrives: what it
-                // sends until then is still taken.
-                self.with_sa(now, rival, |endpoint, rival| {
-                    endpoint.leave(now, rival, true);
-                    rival.phase = Phase::Dead;
-                });
-            } else if sa.is_initiator() {
-                // Re-authentication, or the user's wish.
-                self.with_sa(now, rival, |_, rival| rival.want(Task::CloseIke));
-            } else {
-                // The peer re-authenticates and will delete it, or has lost it without saying so.
-                let at = now + self.settings.linger;
-                self.timers.set(Timer::Sa(rival, SaTimer::Forget), at);
-                self.with_sa(now, rival, |_, rival| rival.want(Task::Liveness));
-            }
+        let rivals: Vec<(SaId, Rivalry)> = self
+            .rivals(sa)
+            .into_iter()
+            .map(|rival| (rival, self.rivalry(sa, rival)))
+            .collect();
+        let winner = rivals.iter().find(|(_, r)| *r == Rivalry::Wins);
+        let winner = winner.map(|(rival, _)| *rival);
+        if let Some(connection) = self.connections.get_mut(&sa.connection) {
+            connection.current = Some(winner.unwrap_or(sa.id));
         }
-        if wins && let Some(connection) = self.connections.get_mut(&sa.connection) {
-            connection.current = Some(sa.id);
+        // First what is sent with, then what goes.
+        match winner {
+            Some(winner) => self.with_sa(now, winner, |endpoint, winner| {
+                endpoint.send_with_children_of(now, winner);
+            }),
+            None => self.send_with_children_of(now, sa),
+        }
+        for (rival, rivalry) in rivals {
+            match rivalry {
+                Rivalry::Wins => self.let_go(now, sa),
+                Rivalry::Loses => {
+                    self.with_sa(now, rival, |endpoint, rival| endpoint.let_go(now, rival));
+                }
+                // The peer does not know it any more. What is still under way is taken.
+                Rivalry::Older if initial_contact => {
+                    self.with_sa(now, rival, |endpoint, rival| {
+                        endpoint.leave(now, rival, true);
+                        rival.phase = Phase::Dead;
+                    });
+                }
+                // Re-authentication, or the user's wish.
+                Rivalry::Older if sa.is_initiator() => {
+                    self.with_sa(now, rival, |_, rival| rival.want(Task::CloseIke));
+                }
+                // The peer re-authenticates and will delete it, or has lost it without saying so.
+                Rivalry::Older => {
+                    let at = now + self.settings.linger;
+                    self.timers.set(Timer::Sa(rival, SaTimer::Forget), at);
+                    self.with_sa(now, rival, |_, rival| rival.want(Task::Liveness));
+                }
+            }
         }
     }
 
-    /// Both sides initiated at once: as with rekeying (RFC 7296, section 2.8.1) the SA with the
-    /// lowest nonce goes, closed by its initiator. Says whether `sa` stays.
-    fn break_tie(&mut self, now: Instant, sa: &mut IkeSa, rival: SaId) -> bool {
-        let Some(other) = self.sas.get(&rival) else {
-            return true;
-        };
-        let stays = sa.lowest_nonce > other.lowest_nonce;
-        let at = now + self.settings.linger;
-        if stays {
-            self.with_sa(now, rival, |endpoint, rival| {
-                if rival.is_initiator() {
-                    rival.want(Task::CloseIke);
-                } else {
-                    endpoint
-                        .timers
-                        .set(Timer::Sa(rival.id, SaTimer::Forget), at);
-                }
-            });
-            self.send_with_children_of(now, sa);
+    /// Of two SAs that were made at once, the one that goes is closed by its initiator.
+    fn let_go(&mut self, now: Instant, sa: &mut IkeSa) {
+        if sa.is_initiator() {
+            sa.want(Task::CloseIke);
         } else {
-            if sa.is_initiator() {
-                sa.want(Task::CloseIke);
-            } else {
-                self.timers.set(Timer::Sa(sa.id, SaTimer::Forget), at);
-            }
-            self.with_sa(now, rival, |endpoint, rival| {
-                endpoint.send_with_children_of(now, rival);
-            });
+            let at = now + self.settings.linger;
+            self.timers.set(Timer::Sa(sa.id, SaTimer::Forget), at);
         }
-        stays
+    }
+
+    /// The peer's SA is there before our attempt came to IKE_AUTH: the attempt is needless. What
+    /// the peer would think of a second SA with INITIAL_CONTACT need not be known then.
+    fn yield_attempt(&mut self, now: Instant, sa: &IkeSa) {
+        let connection = self.connections.get(&sa.connection);
+        let Some(attempt) = connection.and_then(|c| c.attempt) else {
+            return;
+        };
+        self.with_sa(now, attempt, |endpoint, attempt| {
+            if matches!(attempt.phase, Phase::InitSent(_)) {
+                let connection = attempt.connection;
+                endpoint.log(connection, "the peer was first: our attempt ends".into());
+                endpoint.abandon(now, attempt);
+            }
+        });
     }
 
     fn send_with_children_of(&mut self, now: Instant, sa: &IkeSa) {

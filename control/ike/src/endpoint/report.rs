@@ -217,7 +217,8 @@ fn child_state(sa: &IkeSa, sending: bool, config: u16) -> State {
         .iter()
         .any(|c| c.config == config && super::schedule::is_rekeying(sa, c.inbound));
     let making = matches!(sa.window.pending(), Some(Pending::Child(p)) if p.child == config)
-        || sa.tasks.contains(&Task::MakeChild(config));
+        || sa.tasks.contains(&Task::MakeChild(config))
+        || sa.unproven && sa.children.iter().any(|c| c.config == config);
     match (sending, rekeying, making) {
         (true, true, _) => State::Rekeying,
         (true, false, _) => State::Established,

@@ -28,6 +28,7 @@ impl Endpoint {
     ) {
         let ends = payloads.deletes().any(|d| matches!(d, Delete::IkeSa));
         if !ends {
+            self.prove(now, sa);
             self.decide_for(now, sa);
         }
         let answer: Vec<Payload> = match (&sa.phase, header.exchange) {
@@ -73,6 +74,7 @@ impl Endpoint {
         };
         sa.window.response_parts = None;
         self.timers.cancel(Timer::Sa(sa.id, SaTimer::Retransmit));
+        self.prove(now, sa);
         if let Some(kind) = payloads.unsupported_critical() {
             self.on_unusable_response(now, sa, outstanding.pending, &Fault::Critical(kind));
             return;
@@ -84,7 +86,7 @@ impl Endpoint {
             Pending::Rekey(pending) => self.on_rekey_response(now, sa, *pending, payloads),
             Pending::CloseChild(spi) => self.on_child_closed(now, sa, spi),
             Pending::CloseIke => self.on_ike_closed(now, sa),
-            Pending::Liveness => {}
+            Pending::Liveness | Pending::Prove => {}
             Pending::MoveAddress => self.on_address_response(now, sa, payloads),
         }
     }
@@ -103,7 +105,9 @@ impl Endpoint {
             Pending::Rekey(p) => self.rekey_refused(now, sa, *p, fault, true),
             Pending::CloseChild(spi) => self.on_child_closed(now, sa, spi),
             Pending::CloseIke => self.on_ike_closed(now, sa),
-            Pending::Liveness | Pending::MoveAddress => self.fail(sa.connection, fault),
+            Pending::Liveness | Pending::Prove | Pending::MoveAddress => {
+                self.fail(sa.connection, fault)
+            }
         }
     }
 
@@ -148,6 +152,7 @@ impl Endpoint {
             Task::RekeyIke => self.begin_ike_rekey(now, sa),
             Task::MakeChild(child) => self.begin_child(now, sa, child),
             Task::Liveness => self.begin_liveness(now, sa),
+            Task::Prove => self.begin_prove(now, sa),
             Task::MoveAddress => self.begin_move_address(now, sa),
         }
     }
@@ -158,9 +163,11 @@ fn exchange_of(pending: &Pending) -> ExchangeType {
         Pending::Init => ExchangeType::IkeSaInit,
         Pending::Auth => ExchangeType::IkeAuth,
         Pending::Child(_) | Pending::Rekey(_) => ExchangeType::CreateChildSa,
-        Pending::CloseChild(_) | Pending::CloseIke | Pending::Liveness | Pending::MoveAddress => {
-            ExchangeType::Informational
-        }
+        Pending::CloseChild(_)
+        | Pending::CloseIke
+        | Pending::Liveness
+        | Pending::Prove
+        | Pending::MoveAddress => ExchangeType::Informational,
     }
 }
 

@@ -199,6 +199,7 @@ impl Endpoint {
                 // have twice the time.
                 sa.begun.max(first - self.settings.init_timeout) + self.settings.init_timeout
             }
+            Pending::Prove => first + self.settings.init_timeout,
             Pending::CloseIke => first + CLOSE_TIMEOUT,
             Pending::Liveness if dpd.action == DpdAction::None => first + dpd.timeout,
             _ => {
@@ -228,6 +229,7 @@ impl Endpoint {
         match outstanding.pending {
             Pending::Init | Pending::Auth => self.attempt_failed(now, sa, &unanswered, false),
             Pending::CloseIke => self.abandon(now, sa),
+            Pending::Prove => self.attempt_failed(now, sa, &unanswered, false),
             Pending::Liveness => {
                 let silent = now.saturating_duration_since(sa.heard);
                 self.peer_dead(now, sa, &Fault::Dead { silent });

@@ -17,7 +17,7 @@ use crate::{
     endpoint::{Endpoint, NewChild, Switch},
     fault::{During, Fault},
     proposal::{self, select},
-    sa::{AwaitAuth, Established, IkeSa, Phase},
+    sa::{AwaitAuth, Established, IkeSa, Phase, pending::Task},
     selector,
 };
 
@@ -159,12 +159,14 @@ impl Endpoint {
         self.establish(now, sa);
         self.log_established(sa);
         let mut answer = Vec::new();
-        let contact = payloads.notify(NotifyType::InitialContact).is_some();
+        sa.initial_contact = payloads.notify(NotifyType::InitialContact).is_some();
+        sa.unproven = true;
+        sa.want(Task::Prove);
         let nonces = Nonces {
             initiator: &state.initiator_nonce,
             responder: &state.responder_nonce,
         };
-        match self.first_child(now, sa, config, payloads, nonces, contact) {
+        match self.first_child(now, sa, config, payloads, nonces) {
             Ok(child) => answer.extend(child),
             Err(fault) => {
                 // The IKE SA stays (RFC 7296, section 1.2): the peer may ask for another child.
@@ -175,7 +177,6 @@ impl Endpoint {
         if sa.peer.mobike {
             answer.push(Payload::Notify(Notify::new(NotifyType::MobikeSupported)));
         }
-        self.resolve_rivals(now, sa, contact);
         answer
     }
 
@@ -187,7 +188,6 @@ impl Endpoint {
         config: &Connection,
         payloads: &Payloads,
         nonces: Nonces<'_>,
-        contact: bool,
     ) -> Result<Vec<Payload>, Fault> {
         let (Some(offer), Some(tsi), Some(tsr)) = (
             payloads.sa(),
@@ -218,12 +218,6 @@ impl Endpoint {
             Payload::TsInitiator(selector::to_wire(&selectors.remote)),
             Payload::TsResponder(selector::to_wire(&selectors.local)),
         ];
-        // A peer that has nothing else is not sending with what we have.
-        let forgets_all = contact
-            && self
-                .rivals(sa)
-                .iter()
-                .all(|rival| !self.is_simultaneous(sa, *rival));
         let new = NewChild {
             config: number,
             inbound: spi,
@@ -233,11 +227,7 @@ impl Endpoint {
             secret: None,
             nonces,
             role: Role::Responder,
-            switch: if forgets_all {
-                Switch::Now
-            } else {
-                Switch::Soon
-            },
+            switch: Switch::Proven,
         };
         if let Err(fault) = self.install_child(now, sa, new) {
             self.release_spi(spi);

@@ -156,6 +156,19 @@ impl Endpoint {
         );
     }
 
+    /// Whoever answers an empty request has read our answer to IKE_AUTH: before that it cannot.
+    pub(crate) fn begin_prove(&mut self, now: Instant, sa: &mut IkeSa) {
+        if sa.unproven {
+            self.send_request(
+                now,
+                sa,
+                ExchangeType::Informational,
+                Vec::new(),
+                Pending::Prove,
+            );
+        }
+    }
+
     pub(crate) fn begin_close_child(&mut self, now: Instant, sa: &mut IkeSa, spi: Spi) {
         let Some(child) = sa.child_mut(spi) else {
             return;

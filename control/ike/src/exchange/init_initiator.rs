@@ -97,6 +97,7 @@ impl Endpoint {
             lowest_nonce: Vec::new(),
             hinted: None,
             undecided: None,
+            unproven: false,
             initial_contact,
         });
         self.send_init(now, &mut sa, &config);

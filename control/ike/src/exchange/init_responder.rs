@@ -312,6 +312,7 @@ impl Endpoint {
             lowest_nonce,
             hinted: None,
             undecided: None,
+            unproven: false,
             initial_contact: false,
         });
         self.cradle.insert(sa.id, path.remote, header.initiator_spi);

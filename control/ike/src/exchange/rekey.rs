@@ -440,6 +440,7 @@ impl Endpoint {
             lowest_nonce: lower(&material.initiator_nonce, &material.responder_nonce),
             hinted: None,
             undecided: None,
+            unproven: false,
             initial_contact: false,
         });
         self.arm_sa(now, &mut new);

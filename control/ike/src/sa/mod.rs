@@ -56,8 +56,11 @@ pub(crate) struct IkeSa {
     /// Made by the peer's rekeying of this SA while ours is under way: which of the two stays is
     /// not decided yet, and the children are still there.
     pub(crate) undecided: Option<SaId>,
-    /// Ours: we tell the peer that this is our only SA with it.
+    /// Its initiator, whichever side, says that this is its only SA with the other.
     pub(crate) initial_contact: bool,
+    /// We answered IKE_AUTH, and the peer has not shown yet that it has the answer: it may not
+    /// receive on this SA's child, and decides nothing for it.
+    pub(crate) unproven: bool,
 }
 
 /// What the peer said it can do.

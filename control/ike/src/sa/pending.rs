@@ -18,6 +18,8 @@ pub(crate) enum Task {
     /// Makes the configured child with this number.
     MakeChild(u16),
     Liveness,
+    /// Has the peer show that it has our answer to IKE_AUTH.
+    Prove,
     /// Tells the peer our new address (MOBIKE).
     MoveAddress,
 }
@@ -28,6 +30,7 @@ impl Task {
     pub(crate) fn rank(self) -> u8 {
         match self {
             Task::CloseIke => 0,
+            Task::Prove => 1,
             Task::MoveAddress => 1,
             Task::CloseChild(_) => 2,
             Task::RekeyChild(_) => 3,
@@ -47,6 +50,7 @@ pub(crate) enum Pending {
     CloseChild(Spi),
     CloseIke,
     Liveness,
+    Prove,
     MoveAddress,
 }
 
@@ -61,6 +65,7 @@ impl Pending {
             Pending::CloseChild(_)
             | Pending::CloseIke
             | Pending::Liveness
+            | Pending::Prove
             | Pending::MoveAddress => During::Informational,
         }
     }

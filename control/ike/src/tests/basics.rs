@@ -11,7 +11,10 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_tunnel_comes_up_in_two_exchanges() {
     let (a, b) = pair();
     let world = World::up(1, a, b);
-    assert_eq!(world.sent, 4);
+    assert_eq!(
+        world.sent, 6,
+        "two exchanges, and the responder sees that they are complete"
+    );
     let status = world.status(0);
     assert_eq!(status.initiator, Some(true));
     assert_eq!(status.nat, NatStatus::None);
@@ -110,7 +113,7 @@ fn the_responder_asks_for_its_group() {
     a.proposals = vec!["aes256gcm16-prfsha256-x25519-ecp256".parse().expect("good")];
     b.proposals = vec!["aes256gcm16-prfsha256-ecp256".parse().expect("good")];
     let world = World::up(21, a, b);
-    assert_eq!(world.sent, 6);
+    assert_eq!(world.sent, 8);
     assert!(world.status(0).ike_suite.expect("up").ends_with("ecp256"));
     assert!(world.nodes[1].failures.is_empty(), "it is no failure");
 }

@@ -184,5 +184,5 @@ fn without_fragmentation_on_one_side_messages_stay_whole() {
     a.fragment_size = 576;
     b.fragmentation = false;
     let world = World::up(316, a, b);
-    assert_eq!(world.sent, 4);
+    assert_eq!(world.sent, 6);
 }

@@ -16,7 +16,7 @@ fn an_ike_sa_can_be_made_before_its_child() {
     let (mut a, b) = pair();
     a.childless = true;
     let world = World::up(500, a, b);
-    assert_eq!(world.sent, 6);
+    assert_eq!(world.sent, 8);
     assert!(
         world.status(0).children[0].pfs.is_some(),
         "made with its own key exchange"

@@ -162,16 +162,66 @@ fn both_sides_initiating_at_once_end_with_one_tunnel() {
         let (a, mut b) = pair();
         b.startup = Startup::Start;
         let mut world = World::new(seed, 2);
-        world.delay = Duration::from_millis(10);
+        world.lossless = true;
         world.fate = Some(Box::new(move |p| {
             let delay = if p.from == 0 { 10 } else { delay_b };
             vec![Duration::from_millis(delay)]
         }));
         world.configure(1, vec![b]);
         world.configure(0, vec![a]);
-        world.run(2 * SECOND);
+        world.run(30 * SECOND);
+        world.expect_up();
+    }
+}
+
+#[test]
+fn a_side_that_starts_a_little_later_loses_nothing() {
+    // The first requests of the side that was first find nobody, and come again while, or after,
+    // the other side's tunnel is made. From the moment that a side sends, the other receives.
+    for later in (0..1500).step_by(10) {
+        let (a, mut b) = pair();
+        b.startup = Startup::Start;
+        let mut world = World::new(6_000 + later, 2);
         world.lossless = true;
-        world.run(28 * SECOND);
+        world.delay = Duration::from_millis(3);
+        world.configure(1, vec![b]);
+        world.run(Duration::from_millis(later));
+        world.configure(0, vec![a]);
+        world.run(Duration::from_millis(700));
+        world.expect_traffic();
+        world.run(30 * SECOND);
+        world.expect_up();
+        let stopped = world.nodes.iter().map(|n| n.stopped_sending);
+        assert_eq!(stopped.sum::<usize>(), 0, "{later} ms");
+    }
+}
+
+#[test]
+fn both_sides_initiating_over_a_bad_network_lose_nothing() {
+    for seed in 0..200u64 {
+        let (a, mut b) = pair();
+        b.startup = Startup::Start;
+        let mut world = World::new(7_000 + seed, 2);
+        world.lossless = true;
+        let mut random = crate::testing::TestRandom::new(seed);
+        world.fate = Some(Box::new(move |_| {
+            let mut octets = [0; 3];
+            hawser_ike_crypto::Random::fill(&mut random, &mut octets);
+            let delay = |octet: u8| Duration::from_millis(u64::from(octet % 40));
+            match octets[0] {
+                0..50 => vec![],
+                50..100 => vec![delay(octets[1]), delay(octets[2])],
+                _ => vec![delay(octets[1])],
+            }
+        }));
+        // What comes within this time is handled together, as a daemon does.
+        world.burst = Duration::from_millis(seed % 4 * 5);
+        world.configure(1, vec![b]);
+        world.run(Duration::from_millis(seed % 50 * 15));
+        world.configure(0, vec![a]);
+        world.run(60 * SECOND);
+        world.fate = None;
+        world.run(30 * SECOND);
         world.expect_up();
     }
 }

@@ -74,6 +74,9 @@ pub(crate) struct World {
     serial: usize,
     /// Checked after every step.
     pub(crate) lossless: bool,
+    /// Datagrams for one node that come within this time are handled together: the SAs of all of
+    /// them are changed, and then all answers leave.
+    pub(crate) burst: Duration,
 }
 
 pub(crate) fn address(last: u8) -> IpAddr {
@@ -126,6 +129,7 @@ impl World {
             flight: BTreeMap::new(),
             serial: 0,
             lossless: false,
+            burst: Duration::ZERO,
         };
         for i in 0..count {
             let random = Box::new(TestRandom::new(seed * 1000 + i as u64));
@@ -258,9 +262,8 @@ impl World {
             let Some(key) = arrival.filter(|(at, _)| *at <= end) else {
                 return false;
             };
-            self.now = self.now.max(key.0);
             let packet = self.flight.remove(&key).expect("just seen");
-            self.deliver(&packet);
+            self.deliver_burst(key.0, packet);
             return true;
         }
         let Some((due, node)) = timeout.filter(|(due, _)| *due <= end) else {
@@ -269,6 +272,26 @@ impl World {
         self.now = self.now.max(due);
         self.call(node, |e, now| e.handle_timeout(now));
         true
+    }
+
+    /// Delivers a datagram, and with it what comes to the same node shortly after.
+    fn deliver_burst(&mut self, at: Instant, first: Packet) {
+        let end = at + self.burst;
+        let to = first.to;
+        let more: Vec<_> = self
+            .flight
+            .range(..=(end, usize::MAX))
+            .filter(|(_, p)| p.to == to)
+            .map(|(key, _)| *key)
+            .collect();
+        let mut all = vec![first];
+        all.extend(more.iter().filter_map(|key| self.flight.remove(key)));
+        self.now = self.now.max(more.last().map_or(at, |(at, _)| *at));
+        self.call(to, |e, now| {
+            for packet in &all {
+                e.handle_datagram(now, packet.path, &packet.bytes);
+            }
+        });
     }
 
     /// Ends a hold: what waited is sent.
@@ -312,6 +335,14 @@ impl World {
             .endpoint
             .connection_status(self.now, ID)
             .expect("a connection")
+    }
+
+    /// Both sides send, and what they send is received.
+    pub(crate) fn expect_traffic(&self) {
+        for node in &self.nodes {
+            assert!(!node.outbound.is_empty(), "{:#?}", node.log);
+        }
+        self.check_traffic();
     }
 
     /// Both sides are up, each with one IKE SA, one child, and traffic both ways.
