@@ -21,6 +21,8 @@ use crate::{
 /// One connection and what runs for it.
 pub(crate) struct ConnectionState {
     pub(crate) config: Arc<Connection>,
+    /// Where we are instead of where the configuration says.
+    pub(crate) moved: Option<IpAddr>,
     /// The established SA that is used.
     pub(crate) current: Option<SaId>,
     /// Our attempt under way.
@@ -45,6 +47,7 @@ impl ConnectionState {
         Self {
             wanted: config.startup == Startup::Start,
             config: Arc::new(config),
+            moved: None,
             current: None,
             attempt: None,
             sas: Vec::new(),

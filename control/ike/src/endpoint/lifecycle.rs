@@ -445,6 +445,10 @@ impl Endpoint {
                 other => new.want(other),
             }
         }
+        if old.unchecked {
+            // The answer to a check on the old SA says nothing on the new one.
+            new.want(Task::CheckAddress);
+        }
         if let Some(connection) = self.connections.get_mut(&old.connection) {
             if connection.current == Some(old.id) {
                 connection.current = Some(new.id);

@@ -94,6 +94,9 @@ impl Endpoint {
 
     /// Tells the driver where ESP goes, if that is new.
     pub(crate) fn report_path(&mut self, sa: &IkeSa) {
+        if sa.unchecked {
+            return;
+        }
         let encapsulated = sa.nat.encapsulated();
         let Some(c) = self.connections.get_mut(&sa.connection) else {
             return;

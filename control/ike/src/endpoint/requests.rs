@@ -88,6 +88,7 @@ impl Endpoint {
             Pending::CloseIke => self.on_ike_closed(now, sa),
             Pending::Liveness | Pending::Prove => {}
             Pending::MoveAddress => self.on_address_response(now, sa, payloads),
+            Pending::CheckAddress(check) => self.on_address_checked(sa, &check, payloads),
         }
     }
 
@@ -105,9 +106,10 @@ impl Endpoint {
             Pending::Rekey(p) => self.rekey_refused(now, sa, *p, fault, true),
             Pending::CloseChild(spi) => self.on_child_closed(now, sa, spi),
             Pending::CloseIke => self.on_ike_closed(now, sa),
-            Pending::Liveness | Pending::Prove | Pending::MoveAddress => {
-                self.fail(sa.connection, fault)
-            }
+            Pending::Liveness
+            | Pending::Prove
+            | Pending::MoveAddress
+            | Pending::CheckAddress(_) => self.fail(sa.connection, fault),
         }
     }
 
@@ -154,6 +156,7 @@ impl Endpoint {
             Task::Liveness => self.begin_liveness(now, sa),
             Task::Prove => self.begin_prove(now, sa),
             Task::MoveAddress => self.begin_move_address(now, sa),
+            Task::CheckAddress => self.begin_check_address(now, sa),
         }
     }
 }
@@ -167,7 +170,8 @@ fn exchange_of(pending: &Pending) -> ExchangeType {
         | Pending::CloseIke
         | Pending::Liveness
         | Pending::Prove
-        | Pending::MoveAddress => ExchangeType::Informational,
+        | Pending::MoveAddress
+        | Pending::CheckAddress(_) => ExchangeType::Informational,
     }
 }
 

@@ -250,10 +250,20 @@ impl Endpoint {
         self.settle();
     }
 
-    /// We are to speak from another address (MOBIKE, RFC 4555); without MOBIKE, or as the
-    /// responder, the connection is made anew instead when it is configured so.
+    /// We are to speak from another address. The SA moves there by MOBIKE (RFC 4555); without it,
+    /// or as the responder, it is found dead, and the next one is made from there.
     pub fn local_address(&mut self, now: Instant, connection: ConnectionId, local: IpAddr) {
-        let current = self.connections.get(&connection).and_then(|c| c.current);
+        let Some(c) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        c.moved = Some(local).filter(|local| *local != c.config.local);
+        let (current, attempt) = (c.current, c.attempt);
+        let stale = attempt.and_then(|id| self.sas.get(&id));
+        if let Some(stale) = stale.filter(|sa| sa.path.local.ip() != local) {
+            let id = stale.id;
+            self.with_sa(now, id, |endpoint, sa| endpoint.abandon(now, sa));
+            self.start_attempt(now, connection);
+        }
         if let Some(id) = current {
             self.with_sa(now, id, |endpoint, sa| {
                 endpoint.change_local(now, sa, local);

@@ -66,7 +66,7 @@ impl Endpoint {
             return;
         }
         let path = Path {
-            local: SocketAddr::new(config.local, self.settings.ike_port),
+            local: SocketAddr::new(c.moved.unwrap_or(config.local), self.settings.ike_port),
             remote: SocketAddr::new(target, self.settings.ike_port),
         };
         let state = InitSent {
@@ -98,6 +98,7 @@ impl Endpoint {
             hinted: None,
             undecided: None,
             unproven: false,
+            unchecked: false,
             initial_contact,
         });
         self.send_init(now, &mut sa, &config);

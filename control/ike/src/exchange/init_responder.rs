@@ -313,6 +313,7 @@ impl Endpoint {
             hinted: None,
             undecided: None,
             unproven: false,
+            unchecked: false,
             initial_contact: false,
         });
         self.cradle.insert(sa.id, path.remote, header.initiator_spi);

@@ -1,8 +1,10 @@
 //! MOBIKE (RFC 4555): the IKE SA's initiator tells the peer that its address changed.
 //!
 //! We take the new path of a peer that says so in a protected message, and say so ourselves when
-//! the driver tells us of another local address. Not done: lists of additional addresses, and
-//! trying them when the path is dead; a return routability check of the peer's new address.
+//! the driver tells us of another local address. Messages go to the peer's new address at once; its
+//! traffic follows when the peer has returned our COOKIE2 from there (section 3.7), so that nobody
+//! has it sent to a host that never asked for it. Not done: lists of additional addresses, and
+//! trying them when the path is dead.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,12 +16,16 @@ use hawser_ike_wire::{ExchangeType, Notify, NotifyType, Payload, Payloads};
 use crate::{
     endpoint::Endpoint,
     event::Path,
+    fault::{During, Fault},
     nat,
     sa::{
         IkeSa,
-        pending::{Pending, Task},
+        pending::{AddressCheck, Pending, Task},
     },
 };
+
+/// Octets of our COOKIE2: from 8 to 64 are allowed (RFC 4555, section 4.2.5).
+const COOKIE: usize = 16;
 
 impl Endpoint {
     /// Our address changes.
@@ -91,6 +97,10 @@ impl Endpoint {
         let moves = payloads.notify(NotifyType::UpdateSaAddresses).is_some() && !sa.is_initiator();
         if moves {
             if sa.path != path {
+                if sa.path.remote.ip() != path.remote.ip() {
+                    sa.unchecked = true;
+                    sa.want(Task::CheckAddress);
+                }
                 self.move_path(now, sa, path);
             }
             self.detect_again(now, sa, path, payloads);
@@ -99,6 +109,54 @@ impl Endpoint {
             answer.extend(self.natd_of(sa).map(Payload::Notify));
         }
         answer
+    }
+
+    /// Asks the peer for what only somebody at its new address can know.
+    pub(crate) fn begin_check_address(&mut self, now: Instant, sa: &mut IkeSa) {
+        let mut cookie = vec![0; COOKIE];
+        self.random.fill(&mut cookie);
+        let notify = Notify::with_data(NotifyType::Cookie2, cookie.clone());
+        let check = AddressCheck {
+            cookie,
+            path: sa.path,
+        };
+        self.send_request(
+            now,
+            sa,
+            ExchangeType::Informational,
+            vec![Payload::Notify(notify)],
+            Pending::CheckAddress(Box::new(check)),
+        );
+    }
+
+    /// The peer's answer to our COOKIE2.
+    pub(crate) fn on_address_checked(
+        &mut self,
+        sa: &mut IkeSa,
+        check: &AddressCheck,
+        payloads: &Payloads,
+    ) {
+        let returned = payloads.notify(NotifyType::Cookie2);
+        if returned.is_none_or(|c| c.data != check.cookie) {
+            // RFC 4555, section 3.7: then the IKE SA must be closed.
+            let during = During::Informational;
+            let what = "peer does not return our cookie from its new address";
+            self.fail(sa.connection, &Fault::Broken { during, what });
+            sa.want(Task::CloseIke);
+            return;
+        }
+        if check.path != sa.path {
+            // It moved again meanwhile; the next check is in line.
+            return;
+        }
+        sa.unchecked = false;
+        self.log(
+            sa.connection,
+            format!("peer receives at {}: traffic goes there", sa.path.remote),
+        );
+        if !sa.children.is_empty() {
+            self.report_path(sa);
+        }
     }
 
     fn detect_again(&mut self, now: Instant, sa: &mut IkeSa, path: Path, payloads: &Payloads) {

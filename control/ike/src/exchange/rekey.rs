@@ -441,6 +441,7 @@ impl Endpoint {
             hinted: None,
             undecided: None,
             unproven: false,
+            unchecked: sa.unchecked,
             initial_contact: false,
         });
         self.arm_sa(now, &mut new);

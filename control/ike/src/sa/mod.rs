@@ -61,6 +61,9 @@ pub(crate) struct IkeSa {
     /// We answered IKE_AUTH, and the peer has not shown yet that it has the answer: it may not
     /// receive on this SA's child, and decides nothing for it.
     pub(crate) unproven: bool,
+    /// The peer says that it has moved to `path`, and has not shown yet that it receives there:
+    /// ESP still goes where it went (RFC 4555, section 3.7).
+    pub(crate) unchecked: bool,
 }
 
 /// What the peer said it can do.

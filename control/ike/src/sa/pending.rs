@@ -5,7 +5,7 @@ use hawser_ike_crypto::{Group, KeyExchange};
 use hawser_ike_wire::IkeSpi;
 
 use super::SaId;
-use crate::fault::During;
+use crate::{event::Path, fault::During};
 
 /// Something to do when the window is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) enum Task {
     Prove,
     /// Tells the peer our new address (MOBIKE).
     MoveAddress,
+    /// Has the peer show that it receives at its new address (MOBIKE).
+    CheckAddress,
 }
 
 impl Task {
@@ -31,12 +33,12 @@ impl Task {
         match self {
             Task::CloseIke => 0,
             Task::Prove => 1,
-            Task::MoveAddress => 1,
-            Task::CloseChild(_) => 2,
-            Task::RekeyChild(_) => 3,
-            Task::RekeyIke => 4,
-            Task::MakeChild(_) => 5,
-            Task::Liveness => 6,
+            Task::MoveAddress | Task::CheckAddress => 2,
+            Task::CloseChild(_) => 3,
+            Task::RekeyChild(_) => 4,
+            Task::RekeyIke => 5,
+            Task::MakeChild(_) => 6,
+            Task::Liveness => 7,
         }
     }
 }
@@ -52,6 +54,7 @@ pub(crate) enum Pending {
     Liveness,
     Prove,
     MoveAddress,
+    CheckAddress(Box<AddressCheck>),
 }
 
 impl Pending {
@@ -66,9 +69,17 @@ impl Pending {
             | Pending::CloseIke
             | Pending::Liveness
             | Pending::Prove
-            | Pending::MoveAddress => During::Informational,
+            | Pending::MoveAddress
+            | Pending::CheckAddress(_) => During::Informational,
         }
     }
+}
+
+/// Our COOKIE2 (RFC 4555, section 3.7).
+pub(crate) struct AddressCheck {
+    pub(crate) cookie: Vec<u8>,
+    /// Where the peer was when it was sent first.
+    pub(crate) path: Path,
 }
 
 /// Our CREATE_CHILD_SA for a child.

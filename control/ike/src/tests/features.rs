@@ -99,6 +99,93 @@ fn mobike_moves_a_tunnel_to_another_address() {
 }
 
 #[test]
+fn traffic_follows_a_peer_only_to_an_address_that_answers() {
+    let (a, mut b) = pair();
+    b.remote = crate::Remote::Any;
+    let mut world = World::up(509, a, b);
+    // The peer speaks from another's address: nothing that is sent there comes back.
+    world.nodes[0].addresses = vec![address(99)];
+    world.fate = Some(Box::new(|p| {
+        if p.path.local.ip() == address(99) {
+            return vec![];
+        }
+        vec![Duration::from_millis(10)]
+    }));
+    world.call(0, |e, now| e.local_address(now, ID, address(99)));
+    world.run(10 * SECOND);
+    assert_eq!(world.nodes[1].paths[&ID].0.remote.ip(), address(1));
+    world.fate = None;
+    world.run(5 * SECOND);
+    world.expect_up();
+    assert_eq!(world.nodes[1].paths[&ID].0.remote.ip(), address(99));
+}
+
+#[test]
+fn a_peer_that_moves_on_is_checked_where_it_is() {
+    let (a, mut b) = pair();
+    b.remote = crate::Remote::Any;
+    for pause in [0, 5, 15, 25, 35, 45] {
+        let mut world = World::up(510 + pause, a.clone(), b.clone());
+        world.lossless = true;
+        for last in [97, 98, 1, 99] {
+            world.nodes[0].addresses = vec![address(last)];
+            world.call(0, |e, now| e.local_address(now, ID, address(last)));
+            world.run(Duration::from_millis(pause));
+        }
+        // The IKE SA is rekeyed meanwhile.
+        world.call(1, |e, now| e.rekey_ike(now, ID));
+        world.run(30 * SECOND);
+        world.expect_up();
+        assert_eq!(world.nodes[1].paths[&ID].0.remote.ip(), address(99));
+    }
+}
+
+#[test]
+fn a_wrong_cookie_ends_the_sa() {
+    use crate::sa::pending::AddressCheck;
+    let (a, mut b) = pair();
+    b.remote = crate::Remote::Any;
+    let mut world = World::up(520, a, b);
+    let before = world.status(1).spis;
+    let (now, path) = (world.now, world.status(1).path.expect("up"));
+    world.call(1, |e, _| {
+        let id = e.connections[&ID].current.expect("up");
+        e.with_sa(now, id, |e, sa| {
+            let check = AddressCheck {
+                cookie: vec![1; 16],
+                path,
+            };
+            let wrong = Notify::with_data(NotifyType::Cookie2, vec![2; 16]);
+            let payloads = Payloads::from(vec![Payload::Notify(wrong)]);
+            e.on_address_checked(sa, &check, &payloads);
+        });
+        e.settle();
+    });
+    world.run(30 * SECOND);
+    assert!(world.failed(1, "does not return our cookie"));
+    world.expect_up();
+    assert_ne!(world.status(1).spis, before);
+}
+
+#[test]
+fn an_attempt_begins_anew_where_we_are() {
+    let (a, mut b) = pair();
+    b.remote = crate::Remote::Any;
+    let mut world = World::new(521, 2);
+    world.configure(1, vec![b]);
+    // The address is not there yet: nothing comes back.
+    world.nodes[0].addresses = vec![address(99)];
+    world.configure(0, vec![a]);
+    world.run(SECOND);
+    assert!(world.nodes[0].outbound.is_empty());
+    world.call(0, |e, now| e.local_address(now, ID, address(99)));
+    // The other side forgets the first one after half a minute.
+    world.run(40 * SECOND);
+    world.expect_up();
+    assert_eq!(world.status(0).counters.initiations, 2);
+}
+
+#[test]
 fn without_mobike_an_address_does_not_move() {
     let (mut a, b) = pair();
     a.mobike = false;
