@@ -80,6 +80,7 @@ impl Endpoint {
             id: self.new_sa_id(),
             connection: id,
             role: Role::Initiator,
+            began_first: true,
             initiator_spi: self.new_ike_spi(),
             responder_spi: IkeSpi::ZERO,
             path,

@@ -289,6 +289,7 @@ impl Endpoint {
             id: self.new_sa_id(),
             connection: accepted.first,
             role: Role::Responder,
+            began_first: false,
             initiator_spi: header.initiator_spi,
             responder_spi: spi,
             path,

@@ -30,7 +30,7 @@ const COOKIE: usize = 16;
 impl Endpoint {
     /// Our address changes.
     pub(crate) fn change_local(&mut self, now: Instant, sa: &mut IkeSa, local: IpAddr) {
-        let moves = sa.is_established() && sa.is_initiator() && sa.peer.mobike;
+        let moves = sa.is_established() && sa.began_first && sa.peer.mobike;
         if !moves || sa.path.local.ip() == local {
             return;
         }
@@ -93,8 +93,8 @@ impl Endpoint {
                 cookie.data.clone(),
             )));
         }
-        // Only the SA's initiator may move it (RFC 4555, section 3.5).
-        let moves = payloads.notify(NotifyType::UpdateSaAddresses).is_some() && !sa.is_initiator();
+        // Only the first SA's initiator may move it (RFC 4555, section 3.5).
+        let moves = payloads.notify(NotifyType::UpdateSaAddresses).is_some() && !sa.began_first;
         if moves {
             if sa.path != path {
                 if sa.path.remote.ip() != path.remote.ip() {

@@ -423,6 +423,7 @@ impl Endpoint {
             id: self.new_sa_id(),
             connection: sa.connection,
             role: material.role,
+            began_first: sa.began_first,
             initiator_spi: material.initiator_spi,
             responder_spi: material.responder_spi,
             path: sa.path,

@@ -27,6 +27,9 @@ pub(crate) struct IkeSa {
     pub(crate) connection: ConnectionId,
     /// Our part in this SA's making: the initiator's flag in all our messages.
     pub(crate) role: Role,
+    /// We began its first ancestor: RFC 4555, section 1.3, calls that the initiator, whoever rekeyed
+    /// since.
+    pub(crate) began_first: bool,
     pub(crate) initiator_spi: IkeSpi,
     pub(crate) responder_spi: IkeSpi,
     pub(crate) path: Path,

@@ -137,6 +137,13 @@ fn a_peer_that_moves_on_is_checked_where_it_is() {
         world.run(30 * SECOND);
         world.expect_up();
         assert_eq!(world.nodes[1].paths[&ID].0.remote.ip(), address(99));
+        // Whoever rekeyed, the side that began the first SA may move.
+        assert_eq!(world.status(0).initiator, Some(false));
+        world.nodes[0].addresses = vec![address(95)];
+        world.call(0, |e, now| e.local_address(now, ID, address(95)));
+        world.run(10 * SECOND);
+        world.expect_up();
+        assert_eq!(world.nodes[1].paths[&ID].0.remote.ip(), address(95));
     }
 }
 
