@@ -62,6 +62,9 @@ impl Daemon {
         if dirty.routes {
             self.look_up_paths().await;
         }
+        if dirty.addresses || dirty.routes {
+            self.follow_addresses().await;
+        }
         if self.dataplane.is_none() {
             return;
         }

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use hawser_api::{Spi, TunnelId, Update};
+use hawser_api::{Role, Spi, TunnelId, Update};
 use tokio::time::{Instant, timeout};
 
 use super::{Area, Daemon};
@@ -181,6 +181,51 @@ impl Daemon {
             tracing::warn!(%error, "SAs could not be installed");
             self.installed = None;
         }
+    }
+
+    /// Addresses of ours may have come or gone: key exchanges with MOBIKE go on from where the host
+    /// is now, and from where the configuration says once that is there again.
+    pub(super) async fn follow_addresses(&mut self) {
+        let ours = self.kernel.mirror().all_addresses();
+        let mut moves = Vec::new();
+        for (id, at) in &self.ike_tunnels {
+            let tunnel = &self.config.tunnels[*at];
+            if !tunnel.ike().is_some_and(|ike| ike.mobike) {
+                continue;
+            }
+            let configured = tunnel.local.value;
+            let now = self.ike.moved(*id);
+            if ours.contains(&configured) {
+                moves.extend(now.map(|_| (*id, configured, None)));
+                continue;
+            }
+            let remote = PeerPath::of(tunnel, self.peers.get(id)).remote;
+            let stays = now.is_some_and(|now| ours.contains(&now));
+            // Before there is an SA, the configured address may only be late.
+            let may_move = now.is_some() || self.ike.is_established(*id);
+            if stays || !may_move || remote.is_unspecified() {
+                continue;
+            }
+            let Some((ifindex, source)) = self.kernel.source_to(remote).await else {
+                continue;
+            };
+            let ports = self.dataplane.as_ref().map(|d| &d.ports);
+            let outside = ports
+                .and_then(|ports| ports.at(ifindex))
+                .is_some_and(|port| port.role != Role::Inside);
+            if outside && now != Some(source) {
+                moves.push((*id, configured, Some(source)));
+            }
+        }
+        if moves.is_empty() {
+            return;
+        }
+        for (id, configured, other) in &moves {
+            let local = other.unwrap_or(*configured);
+            tracing::info!(tunnel = self.tunnel_name(*id), %local, "our outside address changed");
+        }
+        self.ike.move_to(&self.config, moves);
+        self.exchange().await;
     }
 
     /// A peer uses an SA that is not here: it may have missed our start.

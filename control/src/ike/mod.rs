@@ -63,6 +63,8 @@ pub struct Exchange {
     names: BTreeMap<TunnelId, (String, String)>,
     /// Tunnels that traffic starts, with the drops seen last.
     on_traffic: BTreeMap<TunnelId, u64>,
+    /// Where we are instead of where the configuration says (MOBIKE).
+    moved: BTreeMap<TunnelId, IpAddr>,
     usage: BTreeMap<TunnelId, Usage>,
     log: TunnelLog,
     keys: Option<KeyLog>,
@@ -79,6 +81,7 @@ impl Exchange {
             sockets: Sockets::default(),
             names: BTreeMap::new(),
             on_traffic: BTreeMap::new(),
+            moved: BTreeMap::new(),
             usage: BTreeMap::new(),
             log: TunnelLog::default(),
             keys: None,
@@ -108,14 +111,19 @@ impl Exchange {
             .filter(|(_, t)| waits(t))
             .map(|(id, _)| (id, self.on_traffic.get(&id).copied().unwrap_or(0)))
             .collect();
-        let addresses = with_ike().map(|(_, t)| t.local.value).collect();
-        self.listen(&addresses);
+        self.moved.retain(|id, _| self.names.contains_key(id));
+        self.listen(config);
         self.open_logs(config);
         Ok(())
     }
 
-    fn listen(&mut self, addresses: &BTreeSet<IpAddr>) {
-        let failed = self.sockets.serve(addresses);
+    fn listen(&mut self, config: &Config) {
+        let with_ike = config.tunnels.iter().filter(|t| t.ike().is_some());
+        let addresses: BTreeSet<IpAddr> = with_ike
+            .map(|t| t.local.value)
+            .chain(self.moved.values().copied())
+            .collect();
+        let failed = self.sockets.serve(&addresses);
         self.unbound = failed
             .iter()
             .map(|(at, error)| {
@@ -132,9 +140,7 @@ impl Exchange {
     /// Tries again to listen where it was not possible.
     pub fn listen_again(&mut self, config: &Config) {
         if !self.unbound.is_empty() {
-            let with_ike = config.tunnels.iter().filter(|t| t.ike().is_some());
-            let addresses = with_ike.map(|t| t.local.value).collect();
-            self.listen(&addresses);
+            self.listen(config);
         }
     }
 
@@ -284,6 +290,34 @@ impl Exchange {
     pub fn peer_moved(&mut self, tunnel: TunnelId, remote: SocketAddr) {
         self.endpoint
             .peer_moved(Instant::now(), connection_of(tunnel), remote);
+    }
+
+    /// Where a tunnel's messages leave from, if not from where the configuration says.
+    #[must_use]
+    pub fn moved(&self, tunnel: TunnelId) -> Option<IpAddr> {
+        self.moved.get(&tunnel).copied()
+    }
+
+    /// Whether a tunnel has an IKE SA that could move.
+    #[must_use]
+    pub fn is_established(&self, tunnel: TunnelId) -> bool {
+        let id = connection_of(tunnel);
+        let status = self.endpoint.connection_status(Instant::now(), id);
+        status.is_some_and(|s| s.established_for.is_some())
+    }
+
+    /// These tunnels go on from other addresses of ours; none: from the configured one again.
+    pub fn move_to(&mut self, config: &Config, moves: Vec<(TunnelId, IpAddr, Option<IpAddr>)>) {
+        for (tunnel, configured, other) in &moves {
+            match other {
+                Some(other) => self.moved.insert(*tunnel, *other),
+                None => self.moved.remove(tunnel),
+            };
+            let local = other.unwrap_or(*configured);
+            self.endpoint
+                .local_address(Instant::now(), connection_of(*tunnel), local);
+        }
+        self.listen(config);
     }
 
     /// A peer sends on an SA that is not here.

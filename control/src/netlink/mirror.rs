@@ -3,7 +3,7 @@
 //! A pure model: messages in, changes out.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -132,6 +132,12 @@ impl Mirror {
     #[must_use]
     pub fn addresses_of(&self, index: u32) -> &[IpNet] {
         self.addresses.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// All addresses of the host.
+    #[must_use]
+    pub fn all_addresses(&self) -> HashSet<IpAddr> {
+        self.addresses.values().flatten().map(IpNet::addr).collect()
     }
 
     /// Whether the host has this address on any link.

@@ -198,6 +198,21 @@ impl Kernel {
         path_of(&answers.try_next().await.ok()??)
     }
 
+    /// Where the kernel would send from to `remote`: the interface's index and our address on it.
+    pub async fn source_to(&self, remote: IpAddr) -> Option<(u32, IpAddr)> {
+        let request = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(remote, IpNet::from(remote).prefix_len())
+            .ok()?;
+        let mut answers = Box::pin(self.handle.route().get(request.build()).execute());
+        let route = answers.try_next().await.ok()??;
+        let source = route.attributes.iter().find_map(|a| match a {
+            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => Some(IpAddr::from(*v4)),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => Some(IpAddr::from(*v6)),
+            _ => None,
+        })?;
+        Some((path_of(&route)?.ifindex, source))
+    }
+
     /// Asks the kernel to resolve a neighbour, or to confirm one that it knows.
     pub async fn resolve(&self, ifindex: u32, address: IpAddr) {
         let request = self
