@@ -145,6 +145,9 @@ pub struct IkeSpec {
     pub esp: bool,
     /// Forward secrecy of rekeyed children, as a group's name; none without.
     pub pfs: Option<&'static str>,
+    /// Gateway B has one address, expects the peers of all tunnels from anywhere, and tells them
+    /// apart by their names.
+    pub any: bool,
 }
 
 impl Default for IkeSpec {
@@ -156,6 +159,7 @@ impl Default for IkeSpec {
             b: "startup_action = \"add\"".into(),
             esp: true,
             pfs: Some("group31"),
+            any: false,
         }
     }
 }
@@ -245,8 +249,17 @@ pub fn render(side: Side, spec: &PairSpec, directory: &Path) -> String {
     );
     for (i, tunnel) in spec.tunnels.iter().enumerate() {
         let index = i as u32;
-        let local = outside_address(side, tunnel.outside, index);
-        let remote = outside_address(side.other(), tunnel.outside, index);
+        let any = matches!(&spec.keys, KeySource::Ike(ike) if ike.any);
+        let address = |of: Side| {
+            let index = if any && of == Side::B { 0 } else { index };
+            outside_address(of, tunnel.outside, index).to_string()
+        };
+        let local = address(side);
+        let remote = if any && side == Side::B {
+            "any".into()
+        } else {
+            address(side.other())
+        };
         let keys = match &spec.keys {
             KeySource::Manual => format!(
                 "encapsulation = \"{}\"\nsuite = \"{}\"\nmanual = {{ key_file = \"keys.toml\" }}\n",
@@ -257,8 +270,20 @@ pub fn render(side: Side, spec: &PairSpec, directory: &Path) -> String {
                 let udp = if tunnel.udp { "udp" } else { "auto" };
                 let suite = esp_proposal(tunnel.suite);
                 let pfs = ike.pfs.map_or(String::new(), |group| format!("/{group}"));
-                let own = format!("ike = {{ esp_proposals = \"{suite}{pfs}\" }}\n");
-                let own = if ike.esp { own } else { String::new() };
+                let mut own = Vec::new();
+                if ike.esp {
+                    own.push(format!("esp_proposals = \"{suite}{pfs}\""));
+                }
+                if ike.any {
+                    let name = |of: Side| format!("t{i}.{}.lab.example", of.letter());
+                    own.push(format!("local_id = \"{}\"", name(side)));
+                    own.push(format!("remote_id = \"{}\"", name(side.other())));
+                }
+                let own = if own.is_empty() {
+                    String::new()
+                } else {
+                    format!("ike = {{ {} }}\n", own.join(", "))
+                };
                 format!("encapsulation = \"{udp}\"\n{own}")
             }
         };

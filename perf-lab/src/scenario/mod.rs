@@ -9,6 +9,7 @@ mod failure;
 mod forged;
 mod malformed;
 mod reload;
+mod roaming;
 mod router;
 mod scale;
 mod strongswan;
@@ -130,6 +131,21 @@ pub const ALL: &[Scenario] = &[
         name: "ike-1000",
         about: "1,000 tunnels by IKEv2: time and rate, with a progress display",
         run: exchange::thousand,
+    },
+    Scenario {
+        name: "ike-1000-rekey",
+        about: "1,000 tunnels rekey within a quarter of a minute under traffic: nothing is lost",
+        run: exchange::thousand_rekeys,
+    },
+    Scenario {
+        name: "ike-mobike",
+        about: "a gateway's outside address changes under traffic: its tunnels go along",
+        run: roaming::mobike,
+    },
+    Scenario {
+        name: "ike-any",
+        about: "a responder accepts peers from anywhere and tells them apart by their names",
+        run: roaming::any,
     },
     Scenario {
         name: "ike-flood",

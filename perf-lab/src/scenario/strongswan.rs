@@ -106,6 +106,7 @@ impl Case {
                 b: String::new(),
                 pfs: None,
                 esp: false,
+                ..IkeSpec::default()
             }),
             ..pair_of(vec![TunnelSpec::default(); self.tunnels as usize])
         };
