@@ -198,6 +198,11 @@ pub const ALL: &[Scenario] = &[
         run: |findings| strongswan::here(findings, strongswan::death),
     },
     Scenario {
+        name: "strongswan-mobike",
+        about: "strongSwan's outside address changes under traffic: our side follows",
+        run: |findings| strongswan::here(findings, strongswan::mobike),
+    },
+    Scenario {
         name: "strongswan-64",
         about: "64 tunnels with strongSwan",
         run: |findings| strongswan::here(findings, strongswan::many),

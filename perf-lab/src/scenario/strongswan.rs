@@ -1,11 +1,15 @@
 //! Hawser and strongSwan: each starts, each rekeys, and each decrypts what the other one sends.
 
+mod mobile;
+
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
+
+pub(super) use mobile::mobike;
 
 use super::{Findings, SHORT, pair_of};
 use crate::{
