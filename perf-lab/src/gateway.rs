@@ -329,10 +329,16 @@ impl Status {
     /// Child SAs that were rekeyed, over all tunnels.
     #[must_use]
     pub fn rekeys(&self) -> u64 {
+        self.rekeys_of_each().iter().sum()
+    }
+
+    /// The same for each tunnel.
+    #[must_use]
+    pub fn rekeys_of_each(&self) -> Vec<u64> {
         let tunnels = self.0["tunnels"].as_array().into_iter().flatten();
         tunnels
-            .filter_map(|t| t["ike"]["counts"]["child_rekeys"].as_u64())
-            .sum()
+            .map(|t| t["ike"]["counts"]["child_rekeys"].as_u64().unwrap_or(0))
+            .collect()
     }
 
     /// The workers.

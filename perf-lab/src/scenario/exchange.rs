@@ -149,6 +149,8 @@ fn under_load(
     for (n, side) in [Side::A, Side::B].into_iter().enumerate() {
         let status = lab.gateway(side).status()?;
         rekeys[n] = status.rekeys();
+        let left = status.rekeys_of_each().iter().filter(|n| **n == 0).count();
+        ensure!(left == 0, "{left} tunnels were not rekeyed\n{}", lab.logs());
         ensure!(status.is_up(), "a tunnel is down\n{}", lab.logs());
     }
     let lost: u64 = reports.iter().map(|r| r.total(|f| f.lost)).sum();
