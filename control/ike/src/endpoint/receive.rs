@@ -146,7 +146,7 @@ impl Endpoint {
                     .or_else(|| inner.unsupported_critical());
                 if let Some(kind) = unknown {
                     let answer = self.refusal(sa, &Fault::Critical(kind));
-                    self.send_response(now, sa, header, digest, answer);
+                    self.send_response(now, sa, path, header, digest, answer);
                 } else {
                     self.on_request(now, sa, path, header, digest, &inner);
                 }
@@ -156,7 +156,7 @@ impl Endpoint {
                 // stays as it was.
                 self.on_authentic(now, sa, path);
                 let answer = self.refusal(sa, &Fault::Malformed(what));
-                self.send_response(now, sa, header, digest, answer);
+                self.send_response(now, sa, path, header, digest, answer);
             }
             Opened::Partial | Opened::Refused => {}
         }
@@ -267,8 +267,11 @@ impl Endpoint {
             return;
         }
         // RFC 7296, section 2.23: only a peer behind a NAT moves on its own, and a host that is
-        // itself behind one does not follow, lest a forger of addresses lead it away.
-        let may_move = sa.nat.encapsulated() && (sa.nat.remote || sa.nat.forced);
+        // itself behind one does not follow, lest a forger of addresses lead it away. A peer with
+        // MOBIKE says that it moved; what else it sends may be a try of another path (RFC 4555,
+        // section 3.8). ESP is followed all the same.
+        let behind_nat = sa.nat.encapsulated() && (sa.nat.remote || sa.nat.forced);
+        let may_move = behind_nat && !sa.peer.mobike;
         if may_move && sa.is_established() {
             self.move_path(now, sa, path);
         }

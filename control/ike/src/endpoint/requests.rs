@@ -50,7 +50,7 @@ impl Endpoint {
                 return;
             }
         };
-        self.send_response(now, sa, header, digest, answer);
+        self.send_response(now, sa, path, header, digest, answer);
     }
 
     /// The answer to our request, verified.
@@ -86,7 +86,8 @@ impl Endpoint {
             Pending::Rekey(pending) => self.on_rekey_response(now, sa, *pending, payloads),
             Pending::CloseChild(spi) => self.on_child_closed(now, sa, spi),
             Pending::CloseIke => self.on_ike_closed(now, sa),
-            Pending::Liveness | Pending::Prove => {}
+            Pending::Prove => {}
+            Pending::Liveness => self.on_liveness_response(sa, payloads),
             Pending::MoveAddress => self.on_address_response(now, sa, payloads),
             Pending::CheckAddress(check) => self.on_address_checked(sa, &check, payloads),
         }

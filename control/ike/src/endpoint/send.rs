@@ -7,6 +7,7 @@ use hawser_ike_wire::{ExchangeType, Header, MessageId, Payload, Payloads};
 use super::Endpoint;
 use crate::{
     config::{Connection, DpdAction},
+    event::Path,
     fault::Fault,
     sa::{IkeSa, pending::Pending, window::Outstanding},
     timer::{SaTimer, Timer},
@@ -123,11 +124,13 @@ impl Endpoint {
             .set(Timer::Sa(sa.id, SaTimer::Retransmit), now + pause);
     }
 
-    /// Answers the request that is being handled.
+    /// Answers the request that is being handled, where it came from (RFC 7296, section 2.11): a
+    /// peer whose NAT has another mapping learns it from that answer.
     pub(crate) fn send_response(
         &mut self,
         now: Instant,
         sa: &mut IkeSa,
+        path: Path,
         request: &Header,
         digest: u64,
         payloads: Vec<Payload>,
@@ -136,7 +139,7 @@ impl Endpoint {
         match self.seal(sa, &header, payloads) {
             Ok(datagrams) => {
                 for datagram in &datagrams {
-                    self.transmit(sa.path, datagram.clone());
+                    self.transmit(path, datagram.clone());
                 }
                 sa.window.answer(digest, datagrams);
                 self.spoke(now, sa);

@@ -147,11 +147,12 @@ impl Endpoint {
 
     pub(crate) fn begin_liveness(&mut self, now: Instant, sa: &mut IkeSa) {
         self.count(sa.connection, |c| c.dpd_sent += 1);
+        let payloads = self.liveness_payloads(sa);
         self.send_request(
             now,
             sa,
             ExchangeType::Informational,
-            Vec::new(),
+            payloads,
             Pending::Liveness,
         );
     }

@@ -101,6 +101,7 @@ impl Endpoint {
             unproven: false,
             unchecked: false,
             initial_contact,
+            seen_as: None,
         });
         self.send_init(now, &mut sa, &config);
         if let Some(c) = self.connections.get_mut(&id) {

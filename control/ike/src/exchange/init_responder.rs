@@ -316,6 +316,7 @@ impl Endpoint {
             unproven: false,
             unchecked: false,
             initial_contact: false,
+            seen_as: None,
         });
         self.cradle.insert(sa.id, path.remote, header.initiator_spi);
         let at = now + self.settings.half_open_timeout;

@@ -1,7 +1,8 @@
 //! MOBIKE (RFC 4555): the IKE SA's initiator tells the peer that its address changed.
 //!
 //! We take the new path of a peer that says so in a protected message, and say so ourselves when
-//! the driver tells us of another local address. Messages go to the peer's new address at once; its
+//! the driver tells us of another local address, or when the peer's answers to liveness checks show
+//! that a NAT in front of us has another mapping. Messages go to the peer's new address at once; its
 //! traffic follows when the peer has returned our COOKIE2 from there (section 3.7), so that nobody
 //! has it sent to a host that never asked for it. Not done: lists of additional addresses, and
 //! trying them when the path is dead.
@@ -50,7 +51,7 @@ impl Endpoint {
 
     pub(crate) fn begin_move_address(&mut self, now: Instant, sa: &mut IkeSa) {
         let mut payloads = vec![Payload::Notify(Notify::new(NotifyType::UpdateSaAddresses))];
-        payloads.extend(self.natd_of(sa).map(Payload::Notify));
+        payloads.extend(natd_of(sa, &sa.path).map(Payload::Notify));
         self.send_request(
             now,
             sa,
@@ -60,8 +61,33 @@ impl Endpoint {
         );
     }
 
-    fn natd_of(&self, sa: &IkeSa) -> [Notify; 2] {
-        nat::notifies(sa.initiator_spi, sa.responder_spi, &sa.path, sa.nat.forced)
+    /// What a liveness check says besides: with it the peer's answer tells how it sees our address
+    /// (RFC 4555, section 3.8). Only the SA's initiator could do something about it.
+    pub(crate) fn liveness_payloads(&self, sa: &IkeSa) -> Vec<Payload> {
+        let asks = sa.is_initiator() && sa.peer.mobike && sa.nat.local;
+        if !asks {
+            return Vec::new();
+        }
+        natd_of(sa, &sa.path).map(Payload::Notify).to_vec()
+    }
+
+    /// The peer lives. If it sees us elsewhere than before, the NAT in front of us was restarted or
+    /// was silent for too long, and the peer still sends to a mapping that is gone. The first answer
+    /// on an SA has nothing to be compared with: the peer is told once too often rather than never.
+    pub(crate) fn on_liveness_response(&mut self, sa: &mut IkeSa, payloads: &Payloads) {
+        let Some(seen) = payloads.notify(NotifyType::NatDetectionDestinationIp) else {
+            return;
+        };
+        if self.liveness_payloads(sa).is_empty() || sa.seen_as.as_ref() == Some(&seen.data) {
+            return;
+        }
+        if sa.seen_as.is_some() {
+            self.log(
+                sa.connection,
+                "the NAT in front of us has another mapping: peer is told".into(),
+            );
+        }
+        sa.want(Task::MoveAddress);
     }
 
     /// The peer's answer to our move: what NAT there is on the new path.
@@ -72,6 +98,9 @@ impl Endpoint {
         payloads: &Payloads,
     ) {
         let path = sa.path;
+        sa.seen_as = payloads
+            .notify(NotifyType::NatDetectionDestinationIp)
+            .map(|seen| seen.data.clone());
         self.detect_again(now, sa, path, payloads);
     }
 
@@ -106,7 +135,7 @@ impl Endpoint {
             self.detect_again(now, sa, path, payloads);
         }
         if payloads.notify(NotifyType::NatDetectionSourceIp).is_some() {
-            answer.extend(self.natd_of(sa).map(Payload::Notify));
+            answer.extend(natd_of(sa, &path).map(Payload::Notify));
         }
         answer
     }
@@ -171,4 +200,9 @@ impl Endpoint {
         }
         self.spoke(now, sa);
     }
+}
+
+/// How we see both addresses on this path.
+fn natd_of(sa: &IkeSa, path: &Path) -> [Notify; 2] {
+    nat::notifies(sa.initiator_spi, sa.responder_spi, path, sa.nat.forced)
 }

@@ -444,6 +444,7 @@ impl Endpoint {
             unproven: false,
             unchecked: sa.unchecked,
             initial_contact: false,
+            seen_as: None,
         });
         self.arm_sa(now, &mut new);
         self.key_log(&mut new);

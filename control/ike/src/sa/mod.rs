@@ -67,6 +67,9 @@ pub(crate) struct IkeSa {
     /// The peer says that it has moved to `path`, and has not shown yet that it receives there:
     /// ESP still goes where it went (RFC 4555, section 3.7).
     pub(crate) unchecked: bool,
+    /// Our address as the peer saw it last, as the hash of NAT detection: when it changes, a NAT in
+    /// front of us has another mapping.
+    pub(crate) seen_as: Option<Vec<u8>>,
 }
 
 /// What the peer said it can do.

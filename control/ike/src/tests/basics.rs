@@ -315,11 +315,48 @@ fn keepalives_are_sent_behind_a_nat_when_nothing_else_is() {
     assert_eq!(world.nodes[1].keepalives, 0);
 }
 
+/// With MOBIKE the peer that moved says so, without it is followed (RFC 4555, section 3.8).
 #[test]
 fn a_mapping_that_changes_is_followed() {
+    for mobike in [true, false] {
+        let (mut a, mut b) = pair();
+        a.mobike = mobike;
+        b.remote = crate::Remote::Any;
+        // Only the hidden side asks: the other one could not reach it.
+        b.dpd.action = crate::DpdAction::None;
+        let mut world = World::new(51, 2);
+        let public: std::net::IpAddr = [198, 51, 100, 7].into();
+        world.nodes[0].nat = Some(NatBox { public, shift: 100 });
+        world.configure(1, vec![b]);
+        world.configure(0, vec![a]);
+        world.run(SECOND);
+        world.expect_up();
+        // Before and after the peer has said for the first time where it sees us, and on a new SA.
+        for (shift, time) in [(200, 15), (300, 15), (400, 15)] {
+            if shift == 400 {
+                world.call(0, |e, now| e.rekey_ike(now, ID));
+                world.run(SECOND);
+            }
+            world.nodes[0].nat = Some(NatBox { public, shift });
+            world.run(time * SECOND);
+            world.expect_up();
+            let port = world.nodes[1].paths[&ID].0.remote.port();
+            assert_eq!(port, 4500 + shift, "MOBIKE: {mobike}");
+        }
+        let told = "the NAT in front of us has another mapping: peer is told";
+        let said = world.nodes[0].log.iter().any(|line| line.contains(told));
+        assert_eq!(said, mobike, "{:#?}", world.nodes[0].log);
+    }
+}
+
+/// RFC 4555, section 3.8: with MOBIKE a message from elsewhere may be a try of a path, and moves
+/// nothing by itself. It is answered there (RFC 7296, section 2.11).
+#[test]
+fn with_mobike_a_message_from_elsewhere_moves_nothing_but_is_answered_there() {
     let (a, mut b) = pair();
     b.remote = crate::Remote::Any;
-    let mut world = World::new(51, 2);
+    b.dpd.action = crate::DpdAction::None;
+    let mut world = World::new(52, 2);
     let public: std::net::IpAddr = [198, 51, 100, 7].into();
     world.nodes[0].nat = Some(NatBox { public, shift: 100 });
     world.configure(1, vec![b]);
@@ -327,9 +364,16 @@ fn a_mapping_that_changes_is_followed() {
     world.run(SECOND);
     world.expect_up();
     world.nodes[0].nat = Some(NatBox { public, shift: 200 });
-    world.run(15 * SECOND);
-    world.expect_up();
-    assert_eq!(world.nodes[1].paths[&ID].0.remote.port(), 4700);
+    world.hold = true;
+    while world.held[0].is_empty() {
+        world.run(SECOND);
+    }
+    let check = world.held[0].pop_front().expect("a liveness check");
+    assert_eq!(check.path.remote.port(), 4700);
+    world.deliver(&check);
+    assert_eq!(world.nodes[1].paths[&ID].0.remote.port(), 4600);
+    let answer = world.held[1].pop_front().expect("an answer");
+    assert_eq!(answer.to, 0, "it came through the new mapping");
 }
 
 #[test]

@@ -214,6 +214,10 @@ impl World {
         let (to, local) = self.nodes.iter().enumerate().find_map(|(i, node)| {
             if let Some(nat) = node.nat {
                 let port = target.port().checked_sub(nat.shift)?;
+                // Another mapping than the present one leads nowhere.
+                if ![500, 4500].contains(&port) {
+                    return None;
+                }
                 let inside = SocketAddr::new(node.addresses[0], port);
                 return (nat.public == target.ip()).then_some((i, inside));
             }
