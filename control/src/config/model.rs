@@ -78,6 +78,8 @@ pub struct IkeGlobal {
     pub cookie_threshold: u32,
     /// Half-open IKE SAs at most.
     pub half_open_limit: u32,
+    /// Interval of NAT keepalives while nothing else is sent (RFC 3948, section 4). Seconds.
+    pub nat_keepalive: u32,
 }
 
 /// `[[interface]]`.

@@ -157,6 +157,8 @@ fn ike_global(context: &Context<'_>, root: &Table<'_, '_, '_>, base: &Path) -> I
         key_log: None,
         cookie_threshold: 64,
         half_open_limit: 4096,
+        // RFC 3948's default. Unit: seconds.
+        nat_keepalive: 20,
     };
     let Some(table) = root.table("ike", "[ike]") else {
         return ike;
@@ -166,6 +168,7 @@ fn ike_global(context: &Context<'_>, root: &Table<'_, '_, '_>, base: &Path) -> I
     ike.cookie_threshold =
         number("cookie_threshold", 0..=1_000_000).unwrap_or(ike.cookie_threshold);
     ike.half_open_limit = number("half_open_limit", 1..=1_000_000).unwrap_or(ike.half_open_limit);
+    ike.nat_keepalive = number("nat_keepalive", 1..=3_600).unwrap_or(ike.nat_keepalive);
     if let Some(folder) = table.string("key_log") {
         context.warning(
             &folder.span,

@@ -34,6 +34,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         cookie_threshold: config.ike.cookie_threshold as usize,
         half_open_limit: config.ike.half_open_limit as usize,
         key_log: config.ike.key_log.is_some(),
+        keepalive: Duration::from_secs(config.ike.nat_keepalive.into()),
         ..Settings::default()
     }
 }

@@ -28,6 +28,17 @@ fn a_key_exchange_has_the_words_of_aws_and_our_defaults() {
 }
 
 #[test]
+fn the_interval_of_nat_keepalives_is_that_of_the_rfc_unless_said() {
+    let of = |more: &str| {
+        let folder = ike_folder(&format!("{}{more}", with_ike("")), SECRET);
+        folder.load().0.map(|config| config.ike.nat_keepalive)
+    };
+    assert_eq!(of(""), Some(20));
+    assert_eq!(of("\n[ike]\nnat_keepalive = 5\n"), Some(5));
+    assert_eq!(of("\n[ike]\nnat_keepalive = 0\n"), None);
+}
+
+#[test]
 fn a_tunnel_overrides_single_words_of_its_connection() {
     let config = with_ike("dpd_timeout = 60\nphase2_lifetime = 1800").replace(
         "remote = \"198.51.100.2\"",
