@@ -70,6 +70,15 @@ pub(crate) enum Fault {
         /// What we offered or are called, as far as it explains the refusal.
         ours: String,
     },
+    /// The peer does not believe that we are who we say.
+    AuthRefused {
+        /// Who we say we are.
+        ours: String,
+        /// Whom we ask for, if we say it.
+        asked: Option<String>,
+        /// By certificate, not by a pre-shared key.
+        certified: bool,
+    },
     /// The peer wants a group that we do not allow, or changes its mind for ever.
     GroupRefused { wanted: Option<u16>, ours: String },
     /// The peer asks for cookies without end.
@@ -139,6 +148,7 @@ impl Fault {
             Fault::NoAdditional => NotifyType::NoAdditionalSas,
             Fault::ForeignChoice { .. }
             | Fault::Refused { .. }
+            | Fault::AuthRefused { .. }
             | Fault::GroupRefused { .. }
             | Fault::CookieLoop
             | Fault::Redirected
@@ -169,11 +179,11 @@ impl Fault {
             | Fault::WrongPsk { .. }
             | Fault::Certificate(_)
             | Fault::AuthMethod { .. }
+            | Fault::AuthRefused { .. }
             | Fault::GroupRefused { .. }
             | Fault::NoAdditional => Side::Configuration,
             Fault::Refused { notify, .. } => match notify {
                 NotifyType::NoProposalChosen
-                | NotifyType::AuthenticationFailed
                 | NotifyType::TsUnacceptable
                 | NotifyType::InvalidKePayload => Side::Configuration,
                 _ => Side::Peer,
@@ -233,6 +243,22 @@ impl Fault {
                 notify,
                 ours,
             } => refused(*during, *notify, ours),
+            Fault::AuthRefused {
+                ours,
+                asked,
+                certified,
+            } => {
+                let asked = match asked {
+                    Some(asked) => format!(" towards {asked}"),
+                    None => String::new(),
+                };
+                let compare = if *certified {
+                    "look up there whether it trusts the authority of our certificate, whether ours is valid and not revoked, and which identities it expects"
+                } else {
+                    "compare the pre-shared key, and the identities that the peer expects"
+                };
+                format!("peer refuses our authentication as {ours}{asked}: {compare}")
+            }
             Fault::GroupRefused { wanted, ours } => match wanted {
                 Some(wanted) => format!(
                     "peer wants key exchange group {}, we allow {ours}",
@@ -281,9 +307,6 @@ fn refused(during: During, notify: NotifyType, ours: &str) -> String {
     match notify {
         NotifyType::NoProposalChosen => format!(
             "peer accepts none of our proposals in {words}: we offer {ours}; compare with the peer's configuration"
-        ),
-        NotifyType::AuthenticationFailed => format!(
-            "peer refuses our authentication as {ours}: compare the pre-shared key, and the identity that the peer expects"
         ),
         NotifyType::TsUnacceptable => {
             format!("peer accepts none of our traffic selectors: we offer {ours}")

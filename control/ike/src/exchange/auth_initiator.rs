@@ -83,7 +83,7 @@ impl Endpoint {
         let identity = match verify_responder(&state, &config, payloads, self.calendar(now)) {
             Ok(identity) => identity,
             Err(fault) => {
-                let silent = matches!(fault, Fault::Refused { .. });
+                let silent = matches!(fault, Fault::Refused { .. } | Fault::AuthRefused { .. });
                 sa.phase = Phase::AuthSent(state);
                 self.reject_responder(now, sa, &fault, silent);
                 return;
@@ -239,6 +239,7 @@ fn verify_responder(
 ) -> Result<hawser_ike_wire::Identity, Fault> {
     let (Some(id), Some(auth)) = (payloads.id_responder(), payloads.auth()) else {
         return Err(match error_of(payloads) {
+            Some(NotifyType::AuthenticationFailed) => proof::refused(config, true),
             Some(notify) => Fault::Refused {
                 during: During::Auth,
                 notify,

@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use hawser_api::Spi;
-use hawser_ike_crypto::name::describe;
 use hawser_ike_wire::{ChildSpi, Delete, ExchangeType, NotifyType, Payload, Payloads, ProtocolId};
 
+use super::proof;
 use crate::{
     config::Startup,
     endpoint::{Ending, Endpoint},
     event::Path,
-    fault::{During, Fault},
     sa::{IkeSa, Phase, child::ChildStage, pending::Pending},
 };
 
@@ -32,16 +31,9 @@ impl Endpoint {
     ) -> Vec<Payload> {
         if payloads.notify(NotifyType::AuthenticationFailed).is_some() {
             // RFC 7296, section 2.21.2: the initiator does not accept our proof.
-            let ours = self
-                .connection(sa.connection)
-                .map(|c| describe(&c.local_id))
-                .unwrap_or_default();
-            let fault = Fault::Refused {
-                during: During::Auth,
-                notify: NotifyType::AuthenticationFailed,
-                ours,
-            };
-            self.fail(sa.connection, &fault);
+            if let Some(config) = self.connection(sa.connection) {
+                self.fail(sa.connection, &proof::refused(&config, false));
+            }
             self.end_by_peer(now, sa);
             return Vec::new();
         }

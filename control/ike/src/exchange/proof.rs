@@ -4,12 +4,13 @@
 
 use std::time::SystemTime;
 
-use hawser_ike_crypto::{Prf, Secret, psk};
+use hawser_ike_crypto::{Prf, Secret, name::describe, psk};
 use hawser_ike_wire::{AuthMethod, Authentication, Identity, Payload, Payloads};
 
 use crate::{
     config::{Auth, Connection},
     fault::Fault,
+    identity::IdentityMatch,
 };
 
 /// Our AUTH, and the certificates that go with it.
@@ -35,6 +36,19 @@ pub(super) fn prove(
             let chain = own.local.payloads();
             Ok((chain.into_iter().map(Payload::Certificate).collect(), auth))
         }
+    }
+}
+
+/// The peer does not believe us. An initiator has said whom it asks for, too.
+pub(super) fn refused(config: &Connection, initiator: bool) -> Fault {
+    let asked = match &config.remote_id {
+        IdentityMatch::Exact(identity) if initiator => Some(describe(identity)),
+        _ => None,
+    };
+    Fault::AuthRefused {
+        ours: describe(&our_identity(config)),
+        asked,
+        certified: matches!(config.auth, Auth::Certificate(_)),
     }
 }
 
@@ -76,7 +90,7 @@ pub(super) fn verify(
                 return Ok(());
             }
             Err(Fault::WrongPsk {
-                identity: hawser_ike_crypto::name::describe(identity),
+                identity: describe(identity),
             })
         }
         Auth::Certificate(own) if !by_key => {

@@ -202,7 +202,10 @@ fn a_wrong_pre_shared_key_is_named_as_such() {
     world.configure(0, vec![a]);
     world.run(SECOND / 2);
     assert!(world.failed(1, "the pre-shared key does not match that of 192.0.2.1"));
-    assert!(world.failed(0, "peer refuses our authentication as 192.0.2.1"));
+    assert!(world.failed(
+        0,
+        "peer refuses our authentication as 192.0.2.1 towards 192.0.2.2: compare the pre-shared key"
+    ));
     assert_eq!(world.status(0).child, State::Down);
     assert!(world.nodes[0].inbound.is_empty() && world.nodes[1].inbound.is_empty());
     for node in &world.nodes {

@@ -121,9 +121,10 @@ fn certificates_that_must_not_be_believed_are_refused_with_a_reason() {
             "{leaf}: {theirs:?}"
         );
         assert!(
-            says(&ours, "peer refuses our authentication"),
+            says(&ours, "look up there whether it trusts the authority"),
             "{leaf}: {ours:?}"
         );
+        assert!(!says(&ours, "pre-shared key"), "{leaf}: {ours:?}");
     }
     // The initiator refuses the responder.
     let (a, b) = with("rsa", "expired", &ROOTS, &[]);
