@@ -62,7 +62,9 @@ fn auth(said: &said::Auth) -> Result<(Auth, Option<Identity>), String> {
         said::Auth::Certificate(files) => files,
     };
     let sentence = |error: LoadError| error.to_string();
-    let local = LocalCertificate::load(&files.chain, files.key.expose()).map_err(sentence)?;
+    let local = LocalCertificate::load(&files.chain, files.key.expose())
+        .map_err(sentence)?
+        .with_rsa_pss(files.rsa_pss);
     let mut trust = TrustAnchors::new();
     for file in &files.authorities {
         trust.add(file).map_err(sentence)?;
@@ -73,6 +75,9 @@ fn auth(said: &said::Auth) -> Result<(Auth, Option<Identity>), String> {
     let subject = local.identities().first().cloned();
     let mut read: Vec<&[u8]> = vec![&files.chain, files.key.expose()];
     read.extend(files.authorities.iter().map(Vec::as_slice));
+    if files.rsa_pss {
+        read.push(b"rsa_pss");
+    }
     let auth = Auth::Certificate(Certificates::new(local, trust, &read));
     Ok((auth, subject))
 }

@@ -71,6 +71,8 @@ pub struct Certificates {
     pub authorities: Vec<Vec<u8>>,
     /// Revocation lists; empty does not check.
     pub revocations: Vec<Vec<u8>>,
+    /// An RSA key signs with RSA-PSS (RFC 8017) instead of PKCS #1 v1.5.
+    pub rsa_pss: bool,
 }
 
 /// When keys are replaced. Times in seconds.

@@ -23,6 +23,7 @@ pub(super) struct IkeDefaults {
     private_key: Option<At<String>>,
     authorities: Option<Vec<At<String>>>,
     revocations: Option<Vec<At<String>>>,
+    rsa_pss: Option<bool>,
     local_id: Option<At<Identity>>,
     remote_id: Option<Option<At<Identity>>>,
     proposals: Option<Vec<IkeProposal>>,
@@ -71,6 +72,7 @@ impl IkeDefaults {
             private_key: table.string("private_key"),
             authorities: names("authorities"),
             revocations: names("revocations"),
+            rsa_pss: table.boolean("rsa_pss"),
             local_id: table.parsed("local_id", IDENTITY),
             remote_id: remote_id(&table),
             proposals: proposals(
@@ -149,6 +151,7 @@ impl IkeDefaults {
             private_key,
             authorities: self.authorities.or(outer.authorities),
             revocations: self.revocations.or(outer.revocations),
+            rsa_pss: self.rsa_pss.or(outer.rsa_pss),
             local_id: self.local_id.or(outer.local_id),
             remote_id: self.remote_id.or(outer.remote_id),
             proposals: self.proposals.or(outer.proposals),

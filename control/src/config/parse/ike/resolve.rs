@@ -171,6 +171,7 @@ impl IkeDefaults {
                     key: key?,
                     authorities: authorities?,
                     revocations: revocations?,
+                    rsa_pss: self.rsa_pss.unwrap_or(false),
                 };
                 usable(context, certificate, &files);
                 Some(Auth::Certificate(files))
