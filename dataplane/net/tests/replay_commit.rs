@@ -18,6 +18,7 @@ fn packets(first: u64, count: u32) -> Vec<Vec<u8>> {
         batch.push(&key, sequence, packet);
     }
     batch.seal();
+    drop(batch);
     packets
 }
 
@@ -33,6 +34,7 @@ fn receive(
         batch.push(&key, window.infer(low), packet);
     }
     let verdicts = batch.open();
+    drop(batch);
     (0..packets.len())
         .map(|i| verdicts.get(i).map(|proof| window.commit(proof)))
         .collect()
