@@ -55,17 +55,19 @@ impl World {
         let gateway = &mut self.gateway;
         gateway.now += 1000;
         // As a worker does with what a ring gave it.
-        let batch: ArrayVec<Frame, BATCH> = frames.inspect(Frame::prefetch).collect();
+        let mut batch: ArrayVec<Frame, BATCH> = ArrayVec::new();
+        batch.extend(frames.inspect(Frame::prefetch));
         gateway
             .pipeline
-            .from_port(port, batch.into_iter(), gateway.now, &mut gateway.out);
+            .from_port(port, batch.drain(..), gateway.now, &mut gateway.out);
     }
 
     /// One batch through no packet path at all: from the caller into a batch and out of a port. What
     /// a measurement of [`World::run`] holds besides the packet path.
     #[inline]
     pub fn pass(&mut self, port: PortId, frames: impl ExactSizeIterator<Item = Frame>) {
-        let batch: ArrayVec<Frame, BATCH> = frames.inspect(Frame::prefetch).collect();
+        let mut batch: ArrayVec<Frame, BATCH> = ArrayVec::new();
+        batch.extend(frames.inspect(Frame::prefetch));
         self.gateway.now += 1000;
         self.sent(port).extend(batch);
     }

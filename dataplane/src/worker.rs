@@ -265,8 +265,9 @@ impl Worker {
             work += batch.len();
             queue.received_bytes += batch.iter().map(|frame| frame.len() as u64).sum::<u64>();
             let port = queue.port;
+            // Drained, not consumed: an iterator that owns the batch is copied from hand to hand.
             self.pipeline
-                .from_port(port, batch.into_iter(), stamp, &mut self.out);
+                .from_port(port, batch.drain(..), stamp, &mut self.out);
             self.flush(now);
         }
         for i in 0..self.from.len() {

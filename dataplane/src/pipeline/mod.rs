@@ -382,12 +382,13 @@ impl Path {
         }
         let mut frames = frames.fuse();
         loop {
-            let burst: ArrayVec<Frame, BATCH> = frames.by_ref().take(BATCH).collect();
+            let mut burst: ArrayVec<Frame, BATCH> = ArrayVec::new();
+            burst.extend(frames.by_ref().take(BATCH));
             if burst.is_empty() {
                 break;
             }
             self.warm_inbound(tables, &burst);
-            self.arrive_all(tables, burst.into_iter(), out);
+            self.arrive_all(tables, burst.drain(..), out);
         }
     }
 
