@@ -5,6 +5,7 @@
 
 use std::{
     io::Write,
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
 
@@ -35,6 +36,9 @@ pub fn feed(words: &[&str], input: &str) -> Result<String> {
     let (program, arguments) = words.split_first().context("empty command line")?;
     let mut child = Command::new(program)
         .args(arguments)
+        // Ctrl-C is for the lab. A tool that it ended half-way would be taken for one that failed, or
+        // leave behind what it was to remove.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -84,6 +88,13 @@ mod tests {
                 .to_string()
                 .contains("installed")
         );
+    }
+
+    #[test]
+    fn a_tool_is_out_of_reach_of_the_terminals_signals() {
+        let own = nix::unistd::getpgrp().to_string();
+        let tools = run_words(&["sh", "-c", "ps -o pgid= -p $$"]).unwrap();
+        assert_ne!(tools.trim(), own);
     }
 
     #[test]
