@@ -157,8 +157,7 @@ impl Endpoint {
     fn rivalry(&self, sa: &IkeSa, rival: SaId) -> Rivalry {
         match self.sas.get(&rival) {
             Some(rival) if self.is_simultaneous(sa, rival) => {
-                // As with rekeying (RFC 7296, section 2.8.1).
-                if rival.lowest_nonce >= sa.lowest_nonce {
+                if claim(rival) >= claim(sa) {
                     Rivalry::Wins
                 } else {
                     Rivalry::Loses
@@ -492,4 +491,14 @@ impl Endpoint {
         let at = now + self.settings.linger;
         self.timers.set(Timer::Child(spi, ChildTimer::Linger), at);
     }
+}
+
+/// Of two SAs made at once the one with the greater claim stays. One with INITIAL_CONTACT, because
+/// the other side may have taken its rival away for it; ours of two, because a peer that decides
+/// nothing did so with its own. Two sides like us never both say it: whoever sends IKE_AUTH last has
+/// the other's IKE_SA_INIT by then. If neither says it, as with rekeying, the one without the lowest
+/// nonce (RFC 7296, section 2.8.1).
+fn claim(sa: &IkeSa) -> (bool, bool, &[u8]) {
+    let said = sa.initial_contact;
+    (said && sa.began_first, said, &sa.lowest_nonce)
 }

@@ -45,6 +45,9 @@ impl Endpoint {
         };
         let mut payloads = vec![Payload::IdInitiator(id)];
         payloads.extend(chain);
+        // A peer that is beginning an SA itself has no other with us. Many peers would take that one
+        // away when they read INITIAL_CONTACT after it was made.
+        sa.initial_contact &= self.cradle.of_source(sa.path.remote.ip()) == 0;
         if sa.initial_contact {
             payloads.push(Payload::Notify(Notify::new(NotifyType::InitialContact)));
         }

@@ -197,6 +197,41 @@ fn a_side_that_starts_a_little_later_loses_nothing() {
 }
 
 #[test]
+fn of_two_made_at_once_the_one_with_initial_contact_stays() {
+    // A's IKE_AUTH is long under way. A peer that does not decide by nonces takes its own SA away
+    // when it comes at last.
+    for seed in 0..8 {
+        let (a, mut b) = pair();
+        b.startup = Startup::Start;
+        let mut world = World::new(8_000 + seed, 2);
+        world.lossless = true;
+        world.hold = true;
+        world.configure(1, vec![b]);
+        world.configure(0, vec![a]);
+        let take =
+            |world: &mut World, from: usize| world.held[from].pop_front().expect("a message");
+        let theirs = take(&mut world, 1);
+        let ours = take(&mut world, 0);
+        world.deliver(&ours);
+        let answer = take(&mut world, 1);
+        world.deliver(&answer);
+        let late = take(&mut world, 0);
+        world.deliver(&theirs);
+        for from in [0, 1, 0, 0, 1] {
+            let next = take(&mut world, from);
+            world.deliver(&next);
+        }
+        assert_eq!(world.status(0).counters.established, 1);
+        world.held[0].push_back(late);
+        world.release();
+        world.run(30 * SECOND);
+        world.expect_up();
+        assert_eq!(world.status(0).counters.established, 2);
+        assert_eq!(world.status(0).initiator, Some(true), "seed {seed}");
+    }
+}
+
+#[test]
 fn both_sides_initiating_over_a_bad_network_lose_nothing() {
     for seed in 0..200u64 {
         let (a, mut b) = pair();
