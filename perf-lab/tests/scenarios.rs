@@ -75,6 +75,7 @@ scenarios! {
     strongswan_certificates = "strongswan-certificates",
     strongswan_refusals = "strongswan-refusals",
     strongswan_death = "strongswan-death",
+    strongswan_at_once = "strongswan-at-once",
     strongswan_mobike = "strongswan-mobike",
     strongswan_64 = "strongswan-64",
     scale = "scale",

@@ -198,6 +198,11 @@ pub const ALL: &[Scenario] = &[
         run: |findings| strongswan::here(findings, strongswan::death),
     },
     Scenario {
+        name: "strongswan-at-once",
+        about: "we and strongSwan start the tunnel at once: one is left, nothing is lost",
+        run: |findings| strongswan::here(findings, strongswan::at_once),
+    },
+    Scenario {
         name: "strongswan-mobike",
         about: "strongSwan's outside address changes under traffic: our side follows",
         run: |findings| strongswan::here(findings, strongswan::mobike),

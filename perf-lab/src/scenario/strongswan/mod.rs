@@ -1,5 +1,6 @@
 //! Hawser and strongSwan: each starts, each rekeys, and each decrypts what the other one sends.
 
+mod at_once;
 mod mobile;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+pub(super) use at_once::at_once;
 pub(super) use mobile::mobike;
 
 use super::{Findings, SHORT, pair_of};
