@@ -62,9 +62,10 @@ impl Endpoint {
     }
 
     /// What a liveness check says besides: with it the peer's answer tells how it sees our address
-    /// (RFC 4555, section 3.8). Only the SA's initiator could do something about it.
+    /// (RFC 4555, section 3.8). Only who began the first SA
+    /// could do something about it.
     pub(crate) fn liveness_payloads(&self, sa: &IkeSa) -> Vec<Payload> {
-        let asks = sa.is_initiator() && sa.peer.mobike && sa.nat.local;
+        let asks = sa.began_first && sa.peer.mobike && sa.nat.local;
         if !asks {
             return Vec::new();
         }
