@@ -6,6 +6,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    net::IpAddr,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -32,6 +33,8 @@ pub struct TunnelSpec {
     pub esn: bool,
     /// Replay window in packets.
     pub replay_window: u32,
+    /// Where the peer is, if not at its outside address: a NAT.
+    pub remote: Option<IpAddr>,
     /// More lines for its `[[connection.tunnel]]`, at both ends.
     pub more: String,
 }
@@ -45,6 +48,7 @@ impl Default for TunnelSpec {
             esn: false,
             // AWS's default.
             replay_window: 1024,
+            remote: None,
             more: String::new(),
         }
     }
@@ -258,7 +262,8 @@ pub fn render(side: Side, spec: &PairSpec, directory: &Path) -> String {
         let remote = if any && side == Side::B {
             "any".into()
         } else {
-            address(side.other())
+            let at = tunnel.remote.map(|nat| nat.to_string());
+            at.unwrap_or_else(|| address(side.other()))
         };
         let keys = match &spec.keys {
             KeySource::Manual => format!(

@@ -16,6 +16,7 @@ pub mod demo;
 pub mod gateway;
 pub mod interrupt;
 pub mod iperf;
+pub mod nat;
 pub mod netns;
 pub mod policer;
 mod programs;

@@ -42,12 +42,18 @@ pub struct Connection {
     pub proposals: String,
     /// ESP proposals, in strongSwan's words.
     pub esp_proposals: String,
+    /// Where the peer is, if not at its outside address: a NAT.
+    pub remote: Option<String>,
     /// More lines of the connection.
     pub more: String,
     /// More lines of the child.
     pub child: String,
-    /// How it authenticates: `psk` or `pubkey`.
+    /// Seconds of silence after which it asks whether we live; 0 for never.
+    pub dpd: u32,
+    /// How it authenticates: `psk`, `pubkey`, `rsa/pss-sha256`, …
     pub auth: String,
+    /// How its peer is to authenticate.
+    pub peer_auth: String,
     /// More lines of its own side.
     pub own: String,
     /// More lines of the peer's side.
@@ -62,18 +68,27 @@ impl Connection {
             index,
             proposals: "aes256gcm16-prfsha384-ecp384".into(),
             esp_proposals: "aes256gcm16-ecp384".into(),
+            remote: None,
             more: String::new(),
             child: String::new(),
+            dpd: 0,
             auth: "psk".into(),
+            peer_auth: "psk".into(),
             own: String::new(),
             peer: String::new(),
         }
     }
 
     fn render(&self, side: Side) -> String {
-        let Self { index: n, auth, .. } = self;
+        let Self {
+            index: n,
+            auth,
+            peer_auth,
+            ..
+        } = self;
         let own = outside_address(side, Family::V4, *n);
         let peer = outside_address(side.other(), Family::V4, *n);
+        let remote = self.remote.clone().unwrap_or_else(|| peer.to_string());
         let own_id = if self.own.contains("id =") {
             String::new()
         } else {
@@ -85,11 +100,12 @@ impl Connection {
             format!("id = {peer}")
         };
         format!(
-            "t{n} {{\nversion = 2\nlocal_addrs = {own}\nremote_addrs = {peer}\nproposals = {}\n\
-             dpd_delay = 0\n{}\n\
-             local {{\nauth = {auth}\n{own_id}\n{}\n}}\nremote {{\nauth = {auth}\n{peer_id}\n{}\n}}\n\
+            "t{n} {{\nversion = 2\nlocal_addrs = {own}\nremote_addrs = {remote}\nproposals = {}\n\
+             dpd_delay = {}\n{}\n\
+             local {{\nauth = {auth}\n{own_id}\n{}\n}}\nremote {{\nauth = {peer_auth}\n{peer_id}\n{}\n}}\n\
              children {{\nt{n} {{\nlocal_ts = {}\nremote_ts = {}\nesp_proposals = {}\n{}\n}}\n}}\n}}\n",
             self.proposals,
+            self.dpd,
             self.more,
             self.own,
             self.peer,
@@ -264,11 +280,17 @@ impl StrongSwan {
         &mut self.process
     }
 
+    /// All that it logged.
+    #[must_use]
+    pub fn whole_log(&self) -> String {
+        let read = |name| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
+        read("output") + &read("log")
+    }
+
     /// The end of its log.
     #[must_use]
     pub fn log(&self) -> String {
-        let read = |name| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
-        let text = read("output") + &read("log");
+        let text = self.whole_log();
         let lines: Vec<&str> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(30)..].join("\n");
         format!("-- log of strongSwan:\n{last}")

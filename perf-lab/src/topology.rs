@@ -218,6 +218,12 @@ pub const fn outside_mac(side: Side) -> Mac {
     mac(3, side)
 }
 
+/// The outside network's port to a gateway.
+#[must_use]
+pub const fn port_mac(side: Side) -> Mac {
+    mac(4, side)
+}
+
 /// `aa:bb:cc:dd:ee:ff`.
 #[must_use]
 pub fn mac_text(mac: Mac) -> String {
@@ -348,7 +354,7 @@ impl Topology {
         let gateway = self.gateway(side);
         self.veth(
             (gateway, OUTSIDE_INTERFACE, outside_mac(side)),
-            (&self.outside, outside_port(side), mac(4, side)),
+            (&self.outside, outside_port(side), port_mac(side)),
             self.config.outside_mtu,
         )?;
         gateway.exec(&format!("ethtool -K {OUTSIDE_INTERFACE} tx off"))?;

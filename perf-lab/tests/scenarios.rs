@@ -74,9 +74,12 @@ scenarios! {
     strongswan_options = "strongswan-options",
     strongswan_certificates = "strongswan-certificates",
     strongswan_refusals = "strongswan-refusals",
+    strongswan_refused_certificates = "strongswan-refused-certificates",
     strongswan_death = "strongswan-death",
     strongswan_at_once = "strongswan-at-once",
     strongswan_mobike = "strongswan-mobike",
+    strongswan_nat_we = "strongswan-nat-we",
+    strongswan_nat_peer = "strongswan-nat-peer",
     strongswan_64 = "strongswan-64",
     scale = "scale",
 }

@@ -184,13 +184,18 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "strongswan-certificates",
-        about: "RSA and ECDSA certificates with strongSwan, large ones in fragments",
+        about: "RSA, RSA-PSS and ECDSA with authorities in between, in fragments both ways",
         run: |findings| strongswan::here(findings, strongswan::certificates),
     },
     Scenario {
         name: "strongswan-refusals",
         about: "what does not fit is refused, with a sentence that says what and where",
         run: |findings| strongswan::here(findings, strongswan::refusals),
+    },
+    Scenario {
+        name: "strongswan-refused-certificates",
+        about: "expired certificates and foreign authorities at either end, with a sentence for each",
+        run: |findings| strongswan::here(findings, strongswan::refused_certificates),
     },
     Scenario {
         name: "strongswan-death",
@@ -206,6 +211,16 @@ pub const ALL: &[Scenario] = &[
         name: "strongswan-mobike",
         about: "strongSwan's outside address changes under traffic: our side follows",
         run: |findings| strongswan::here(findings, strongswan::mobike),
+    },
+    Scenario {
+        name: "strongswan-nat-we",
+        about: "we are behind a NAT: ESP in UDP, keepalives, another mapping",
+        run: |findings| strongswan::behind_nat(findings, strongswan::hidden_we),
+    },
+    Scenario {
+        name: "strongswan-nat-peer",
+        about: "strongSwan is behind a NAT: ESP in UDP, and we follow it to another mapping",
+        run: |findings| strongswan::behind_nat(findings, strongswan::hidden_strongswan),
     },
     Scenario {
         name: "strongswan-64",

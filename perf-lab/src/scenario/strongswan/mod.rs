@@ -1,10 +1,14 @@
 //! Hawser and strongSwan: each starts, each rekeys, and each decrypts what the other one sends.
 
 mod at_once;
+mod certificates;
 mod mobile;
+mod nat;
+mod refusals;
 
 use std::{
     fs,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -18,6 +22,7 @@ use crate::{
     config::{self, Directory, IkeSpec, KeySource, PairSpec, TunnelSpec},
     gateway::Gateway,
     interrupt,
+    nat::{Nat, router_address},
     netns::unique_prefix,
     shell,
     strongswan::{self, Connection, StrongSwan},
@@ -36,6 +41,7 @@ struct Lab {
     // Order matters: the gateways go before the network that they are in.
     hawser: Gateway,
     swan: StrongSwan,
+    nat: Option<Nat>,
     topology: Topology,
 }
 
@@ -49,8 +55,14 @@ struct Case {
     charon: String,
     we_start: bool,
     tunnels: u32,
-    /// strongSwan's private key, with certificates.
-    swan_key: Option<String>,
+    /// Files for strongSwan's folder, with certificates: where from, and where to.
+    files: Vec<(PathBuf, &'static str)>,
+    /// strongSwan has this key instead of ours, as hexadecimal digits.
+    other_secret: Option<String>,
+    /// Who is behind a NAT.
+    hidden: Option<Side>,
+    /// More of our `hawser.toml`.
+    end: String,
 }
 
 impl Case {
@@ -62,8 +74,21 @@ impl Case {
             charon: String::new(),
             we_start,
             tunnels: 1,
-            swan_key: None,
+            files: Vec::new(),
+            other_secret: None,
+            hidden: None,
+            end: String::new(),
         }
+    }
+
+    /// `what`, and who starts.
+    fn name(&self) -> String {
+        let who = if self.we_start {
+            "we start"
+        } else {
+            "strongSwan starts"
+        };
+        format!("{}, {who}", self.what)
     }
 
     fn proposals(mut self, ours: [&str; 2], theirs: [&str; 2]) -> Self {
@@ -81,6 +106,11 @@ impl Case {
             tunnels: self.tunnels,
             ..TopologyConfig::default()
         })?;
+        let ports = nat::PORTS;
+        let nat = self
+            .hidden
+            .map(|hidden| Nat::start(&topology, hidden, ports));
+        let nat = nat.transpose()?;
         let secret = config::draw_secret()?;
         let digits = secret
             .split("hex = \"")
@@ -88,24 +118,32 @@ impl Case {
             .and_then(|rest| rest.split('"').next())
             .context("the secrets file has no key")?;
         let connections: Vec<Connection> = (0..self.tunnels)
-            .map(|index| Connection {
-                index,
-                ..self.swan.clone()
+            .map(|index| {
+                let mut connection = self.swan.clone();
+                connection.index = index;
+                if self.hidden == Some(Side::A) {
+                    connection.remote = Some(router_address(Side::B).into());
+                }
+                connection
             })
             .collect();
         let swan = StrongSwan::start(
             topology.gateway(Side::B),
             Side::B,
             &connections,
-            digits,
+            self.other_secret.as_deref().unwrap_or(digits),
             (&self.charon, ""),
         )?;
-        if let Some(key) = &self.swan_key {
-            fs::copy(key, swan.folder().join("swanctl/private/own.key"))?;
+        for (from, to) in &self.files {
+            fs::copy(from, swan.folder().join("swanctl").join(to))?;
         }
         swan.load().with_context(|| swan.log())?;
         let startup = if self.we_start { "start" } else { "add" };
-        let spec = PairSpec {
+        let mut tunnel = TunnelSpec::default();
+        if self.hidden == Some(Side::B) {
+            tunnel.remote = Some(router_address(Side::A).parse()?);
+        }
+        let mut spec = PairSpec {
             keys: KeySource::Ike(IkeSpec {
                 both: format!("{}startup_action = \"{startup}\"\n", self.ike),
                 a: String::new(),
@@ -114,8 +152,9 @@ impl Case {
                 esp: false,
                 ..IkeSpec::default()
             }),
-            ..pair_of(vec![TunnelSpec::default(); self.tunnels as usize])
+            ..pair_of(vec![tunnel; self.tunnels as usize])
         };
+        spec.a.end.clone_from(&self.end);
         let directory = Directory::create(&format!("{}-A", unique_prefix()))?;
         Gateway::write_files(&directory, Side::A, &spec, &[])?;
         directory.write("secrets.toml", &secret)?;
@@ -123,6 +162,7 @@ impl Case {
         Ok(Lab {
             hawser,
             swan,
+            nat,
             topology,
         })
     }
@@ -153,6 +193,11 @@ impl Lab {
         })?;
         ensure!(runs, "our gateway does not run\n{}", self.hawser.log());
         Ok(())
+    }
+
+    /// The router between the two.
+    fn nat(&self) -> Result<&Nat> {
+        self.nat.as_ref().context("there is no NAT")
     }
 
     fn exchange(&self, from: Side, rate: u32, time: Duration) -> Result<TrafficReport> {
@@ -187,6 +232,10 @@ impl Lab {
     }
 }
 
+pub(super) use certificates::certificates;
+pub(super) use nat::{hidden_strongswan, hidden_we};
+pub(super) use refusals::{refusals, refused_certificates};
+
 /// Runs a scenario where strongSwan is, and says so where it is not.
 pub(super) fn here(
     findings: &mut Findings,
@@ -199,6 +248,20 @@ pub(super) fn here(
             Ok(())
         }
         None => scenario(findings),
+    }
+}
+
+/// The same for those with a NAT.
+pub(super) fn behind_nat(
+    findings: &mut Findings,
+    scenario: fn(&mut Findings) -> Result<()>,
+) -> Result<()> {
+    match crate::nat::unavailable() {
+        Some(why) => {
+            findings.add(format!("SKIPPED: {why}"));
+            Ok(())
+        }
+        None => here(findings, scenario),
     }
 }
 
@@ -363,6 +426,7 @@ pub(super) fn death(findings: &mut Findings) -> Result<()> {
     let Lab {
         mut hawser,
         swan,
+        nat,
         topology,
     } = lab;
     let key = swan.folder().join("swanctl/swanctl.conf");
@@ -391,6 +455,7 @@ pub(super) fn death(findings: &mut Findings) -> Result<()> {
     let lab = Lab {
         hawser,
         swan,
+        nat,
         topology,
     };
     lab.must_work(SHORT)?;
@@ -441,90 +506,6 @@ pub(super) fn options(findings: &mut Findings) -> Result<()> {
             findings.add(format!("{what}: up after {} ms", time.as_millis()));
             lab.close()?;
         }
-    }
-    Ok(())
-}
-
-pub(super) fn certificates(findings: &mut Findings) -> Result<()> {
-    const NAMES: [&str; 2] = ["a.example.net", "b.example.net"];
-    for (kind, key) in [
-        ("RSA 4096", "-newkey rsa:4096"),
-        ("ECDSA P-256", "-newkey ec -pkeyopt ec_paramgen_curve:P-256"),
-    ] {
-        let folder = Directory::create(&format!("{}-ca", unique_prefix()))?;
-        let at = |name: &str| folder.path().join(name).display().to_string();
-        let [ca, ca_key] = [at("ca.pem"), at("ca.key")];
-        shell::run(&format!(
-            "openssl req -x509 {key} -nodes -keyout {ca_key} -out {ca} -subj /O=Lab/CN=Authority -days 3"
-        ))?;
-        for name in NAMES {
-            let [certificate, request, own] =
-                ["pem", "csr", "key"].map(|e| at(&format!("{name}.{e}")));
-            shell::run(&format!(
-                "openssl req {key} -nodes -keyout {own} -out {request} -subj /O=Lab/CN={name} \
-                 -addext subjectAltName=DNS:{name}"
-            ))?;
-            shell::run(&format!(
-                "openssl x509 -req -in {request} -CA {ca} -CAkey {ca_key} -CAcreateserial -days 3 \
-                 -copy_extensions copy -out {certificate}"
-            ))?;
-        }
-        for we_start in [true, false] {
-            let mut case = Case::new(kind, we_start);
-            case.ike = format!(
-                "certificate = \"{}\"\nprivate_key = \"{}\"\nauthorities = \"{ca}\"\n\
-                 local_id = \"{}\"\nremote_id = \"{}\"\n",
-                at("a.example.net.pem"),
-                at("a.example.net.key"),
-                NAMES[0],
-                NAMES[1]
-            );
-            case.swan.auth = "pubkey".into();
-            case.swan.own = format!("id = {}\ncerts = {}", NAMES[1], at("b.example.net.pem"));
-            case.swan.peer = format!("id = {}\ncacerts = {ca}", NAMES[0]);
-            case.swan_key = Some(at("b.example.net.key"));
-            let what = format!(
-                "{kind}, {}",
-                if we_start {
-                    "we start"
-                } else {
-                    "strongSwan starts"
-                }
-            );
-            let (lab, time) = case.up().with_context(|| what.clone())?;
-            lab.must_work(SHORT).with_context(|| what.clone())?;
-            findings.add(format!("{what}: up after {} ms", time.as_millis()));
-            lab.close()?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn refusals(findings: &mut Findings) -> Result<()> {
-    let mut identity = Case::new("wrong identity", true);
-    identity.ike = "remote_id = \"somebody.else\"\n".into();
-    let mut proposal = Case::new("no common proposal", true);
-    proposal.ike = "proposals = \"aes128-cbc/sha1/group14\"\n".into();
-    let mut child = Case::new("no common ESP proposal", true);
-    child.ike = "esp_proposals = \"aes128-cbc/sha1\"\n".into();
-    let mut selectors = Case::new("selectors that do not match", true);
-    selectors.ike = "remote_networks = \"192.168.0.0/16\"\n".into();
-    for case in [identity, proposal, child, selectors] {
-        let lab = case.begin()?;
-        let mut said = String::new();
-        let told = interrupt::wait_for(PATIENCE, || {
-            let status = lab.hawser.status();
-            let error = status.ok().and_then(|s| {
-                s.0["tunnels"][0]["ike"]["last_error"]
-                    .as_str()
-                    .map(str::to_owned)
-            });
-            said = error.unwrap_or_default();
-            Ok(!said.is_empty())
-        })?;
-        ensure!(told, "{}: nothing is said\n{}", case.what, lab.hawser.log());
-        findings.add(format!("{}: {said}", case.what));
-        lab.close()?;
     }
     Ok(())
 }
