@@ -75,6 +75,7 @@ scenarios! {
     strongswan_certificates = "strongswan-certificates",
     strongswan_refusals = "strongswan-refusals",
     strongswan_refused_certificates = "strongswan-refused-certificates",
+    strongswan_cookies = "strongswan-cookies",
     strongswan_death = "strongswan-death",
     strongswan_at_once = "strongswan-at-once",
     strongswan_mobike = "strongswan-mobike",

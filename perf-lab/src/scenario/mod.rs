@@ -179,7 +179,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "strongswan-options",
-        about: "cookies, fragments, INVALID_KE_PAYLOAD, childless, names, with strongSwan",
+        about: "fragments, INVALID_KE_PAYLOAD, childless, names, with strongSwan",
         run: |findings| strongswan::here(findings, strongswan::options),
     },
     Scenario {
@@ -196,6 +196,11 @@ pub const ALL: &[Scenario] = &[
         name: "strongswan-refused-certificates",
         about: "expired certificates and foreign authorities at either end, with a sentence for each",
         run: |findings| strongswan::here(findings, strongswan::refused_certificates),
+    },
+    Scenario {
+        name: "strongswan-cookies",
+        about: "cookies demanded by strongSwan and by us",
+        run: |findings| strongswan::here(findings, strongswan::cookies),
     },
     Scenario {
         name: "strongswan-death",

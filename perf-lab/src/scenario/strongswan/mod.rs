@@ -2,6 +2,7 @@
 
 mod at_once;
 mod certificates;
+mod death;
 mod mobile;
 mod nat;
 mod refusals;
@@ -233,6 +234,7 @@ impl Lab {
 }
 
 pub(super) use certificates::certificates;
+pub(super) use death::{cookies, death};
 pub(super) use nat::{hidden_strongswan, hidden_we};
 pub(super) use refusals::{refusals, refused_certificates};
 
@@ -409,59 +411,6 @@ pub(super) fn rekeys(findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn death(findings: &mut Findings) -> Result<()> {
-    let mut case = Case::new("death", true);
-    case.ike += "dpd_delay = 1\ndpd_timeout = 5\n";
-    let (mut lab, _) = case.up()?;
-    lab.swan
-        .process()
-        .signal(nix::sys::signal::Signal::SIGKILL)?;
-    let killed = Instant::now();
-    let down = interrupt::wait_for(PATIENCE, || {
-        Ok(lab.hawser.status()?.tunnels().iter().all(|t| !t.up))
-    })?;
-    ensure!(down, "the dead peer is not noticed\n{}", lab.hawser.log());
-    let noticed = killed.elapsed();
-    // A new one, with the same configuration and without memory.
-    let Lab {
-        mut hawser,
-        swan,
-        nat,
-        topology,
-    } = lab;
-    let key = swan.folder().join("swanctl/swanctl.conf");
-    let text = std::fs::read_to_string(&key)?;
-    drop(swan);
-    let digits = text
-        .split("secret = 0x")
-        .nth(1)
-        .and_then(|rest| rest.lines().next())
-        .context("no secret")?;
-    let swan = StrongSwan::start(
-        topology.gateway(Side::B),
-        Side::B,
-        &[Connection::new(0)],
-        digits,
-        ("", ""),
-    )?;
-    swan.load()?;
-    let returned = Instant::now();
-    hawser.wait_until_up(PATIENCE).with_context(|| swan.log())?;
-    findings.add(format!(
-        "killed peer noticed after {:.1} s (DPD timeout 5 s); up again {:.1} s after its return",
-        noticed.as_secs_f64(),
-        returned.elapsed().as_secs_f64()
-    ));
-    let lab = Lab {
-        hawser,
-        swan,
-        nat,
-        topology,
-    };
-    lab.must_work(SHORT)?;
-    lab.close()
-}
-
 pub(super) fn many(findings: &mut Findings) -> Result<()> {
     let mut case = Case::new("64 tunnels", true);
     case.tunnels = 64;
@@ -473,8 +422,6 @@ pub(super) fn many(findings: &mut Findings) -> Result<()> {
 
 pub(super) fn options(findings: &mut Findings) -> Result<()> {
     for we_start in [true, false] {
-        let mut cookies = Case::new("cookies", we_start);
-        cookies.charon = "cookie_threshold = 0\ncookie_threshold_ip = 0\n".into();
         let mut fragments = Case::new("fragments of 576 octets", we_start);
         fragments.ike = "fragment_size = 576\n".into();
         fragments.charon = "fragment_size = 576\n".into();
@@ -491,7 +438,7 @@ pub(super) fn options(findings: &mut Findings) -> Result<()> {
         names.ike = "local_id = \"a.example.net\"\nremote_id = \"ops@example.net\"\n".into();
         names.swan.own = "id = ops@example.net".into();
         names.swan.peer = "id = a.example.net".into();
-        for case in [cookies, fragments, wrong_group, childless, names] {
+        for case in [fragments, wrong_group, childless, names] {
             let what = format!(
                 "{}, {}",
                 case.what,
