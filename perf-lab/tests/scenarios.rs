@@ -81,6 +81,7 @@ scenarios! {
     strongswan_mobike = "strongswan-mobike",
     strongswan_nat_we = "strongswan-nat-we",
     strongswan_nat_peer = "strongswan-nat-peer",
+    strongswan_decoded = "strongswan-decoded",
     strongswan_64 = "strongswan-64",
     scale = "scale",
 }

@@ -228,6 +228,11 @@ pub const ALL: &[Scenario] = &[
         run: |findings| strongswan::behind_nat(findings, strongswan::hidden_strongswan),
     },
     Scenario {
+        name: "strongswan-decoded",
+        about: "tshark decrypts IKE and ESP of a capture with the keys that we logged",
+        run: |findings| strongswan::captured(findings, strongswan::decoded),
+    },
+    Scenario {
         name: "strongswan-64",
         about: "64 tunnels with strongSwan",
         run: |findings| strongswan::here(findings, strongswan::many),

@@ -3,6 +3,7 @@
 mod at_once;
 mod certificates;
 mod death;
+mod decoded;
 mod mobile;
 mod nat;
 mod refusals;
@@ -170,8 +171,14 @@ impl Case {
 
     /// Starts both and waits for the tunnels.
     fn up(&self) -> Result<(Lab, Duration)> {
-        let mut lab = self.begin()?;
+        let lab = self.begin()?;
         let began = Instant::now();
+        let lab = self.wait(lab)?;
+        Ok((lab, began.elapsed()))
+    }
+
+    /// Waits for the tunnels of a lab that has begun, and starts them if strongSwan is to.
+    fn wait(&self, mut lab: Lab) -> Result<Lab> {
         if !self.we_start {
             lab.hawser_runs()?;
             for index in 0..self.tunnels {
@@ -181,7 +188,7 @@ impl Case {
         lab.hawser
             .wait_until_up(PATIENCE)
             .with_context(|| lab.swan.log())?;
-        Ok((lab, began.elapsed()))
+        Ok(lab)
     }
 }
 
@@ -235,6 +242,7 @@ impl Lab {
 
 pub(super) use certificates::certificates;
 pub(super) use death::{cookies, death};
+pub(super) use decoded::decoded;
 pub(super) use nat::{hidden_strongswan, hidden_we};
 pub(super) use refusals::{refusals, refused_certificates};
 
@@ -253,18 +261,35 @@ pub(super) fn here(
     }
 }
 
-/// The same for those with a NAT.
-pub(super) fn behind_nat(
+/// The same for one that needs something else besides.
+fn with(
     findings: &mut Findings,
+    missing: Option<String>,
     scenario: fn(&mut Findings) -> Result<()>,
 ) -> Result<()> {
-    match crate::nat::unavailable() {
+    match missing {
         Some(why) => {
             findings.add(format!("SKIPPED: {why}"));
             Ok(())
         }
         None => here(findings, scenario),
     }
+}
+
+/// A scenario with a NAT.
+pub(super) fn behind_nat(
+    findings: &mut Findings,
+    scenario: fn(&mut Findings) -> Result<()>,
+) -> Result<()> {
+    with(findings, crate::nat::unavailable(), scenario)
+}
+
+/// A scenario with tshark.
+pub(super) fn captured(
+    findings: &mut Findings,
+    scenario: fn(&mut Findings) -> Result<()>,
+) -> Result<()> {
+    with(findings, decoded::unavailable(), scenario)
 }
 
 pub(super) fn basic(findings: &mut Findings) -> Result<()> {
