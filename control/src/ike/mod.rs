@@ -98,6 +98,8 @@ impl Exchange {
         self.endpoint
             .configure(Instant::now(), connections::connections(config, ids)?)
             .map_err(|error| error.to_string())?;
+        self.endpoint
+            .adjust(Instant::now(), connections::settings(config));
         let with_ike = || {
             let tunnels = config.tunnels.iter().filter(|t| t.ike().is_some());
             tunnels.filter_map(|t| Some((ids.tunnel(&t.name)?, t)))

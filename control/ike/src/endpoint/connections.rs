@@ -14,6 +14,7 @@ use crate::{
     config::{self, ConfigError, Connection, ConnectionId, Remote, Startup},
     event::{Failure, Path, State},
     sa::{SaId, pending::Task},
+    settings::Settings,
     status::ConnectionCounters,
     timer::{ConnectionTimer, Timer},
 };
@@ -157,6 +158,24 @@ impl Endpoint {
         self.finder = Finder::new(self.connections.values().map(|c| &*c.config));
         self.settle();
         Ok(())
+    }
+
+    /// Takes over other limits and intervals; a timer that runs goes on as it was set. A key log that
+    /// is switched on begins with the IKE SAs in use.
+    pub fn adjust(&mut self, now: Instant, settings: Settings) {
+        let begins = settings.key_log && !self.settings.key_log;
+        self.settings = settings;
+        if begins {
+            let all: Vec<SaId> = self.sas.keys().copied().collect();
+            for id in all {
+                self.with_sa(now, id, |endpoint, sa| {
+                    if sa.is_established() {
+                        endpoint.key_log(sa);
+                    }
+                });
+            }
+        }
+        self.settle();
     }
 
     fn add_connection(&mut self, now: Instant, id: ConnectionId, config: Connection) {

@@ -502,6 +502,31 @@ fn keys_are_logged_only_when_asked_for() {
 }
 
 #[test]
+fn a_key_log_that_is_switched_on_begins_with_what_is_in_use() {
+    let (a, b) = pair();
+    let mut world = World::up(61, a, b);
+    let logging = |key_log| Settings {
+        key_log,
+        ..Settings::default()
+    };
+    for _ in 0..2 {
+        // Once more changes nothing.
+        world.call(0, |e, now| e.adjust(now, logging(true)));
+        assert_eq!(world.nodes[0].key_log.len(), 1);
+    }
+    world.call(0, |e, now| e.rekey_ike(now, ID));
+    world.run(SECOND);
+    assert_eq!(world.nodes[0].key_log.len(), 2);
+    world.call(0, |e, now| e.adjust(now, logging(false)));
+    world.call(0, |e, now| e.rekey_ike(now, ID));
+    world.run(SECOND);
+    assert_eq!(world.nodes[0].key_log.len(), 2);
+    // The replaced SAs go, too.
+    world.run(30 * SECOND);
+    world.expect_up();
+}
+
+#[test]
 fn a_changed_connection_is_made_anew_and_an_unchanged_one_stays() {
     let (a, b) = pair();
     let mut world = World::up(61, a.clone(), b);
