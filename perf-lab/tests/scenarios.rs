@@ -68,6 +68,7 @@ scenarios! {
     ike_flood = "ike-flood",
     ike_restart = "ike-restart",
     ike_control_killed = "ike-control-killed",
+    ike_reload = "ike-reload",
     strongswan = "strongswan",
     strongswan_proposals = "strongswan-proposals",
     strongswan_rekeys = "strongswan-rekeys",

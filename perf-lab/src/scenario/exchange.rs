@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A lab whose tunnels have this key exchange.
-fn lab(tunnels: Vec<TunnelSpec>, ike: IkeSpec) -> Result<Lab> {
+pub(super) fn lab(tunnels: Vec<TunnelSpec>, ike: IkeSpec) -> Result<Lab> {
     let config = TopologyConfig {
         tunnels: tunnels.len() as u32,
         ..TopologyConfig::default()

@@ -5,6 +5,7 @@
 
 mod basic;
 mod exchange;
+mod exchange_reload;
 mod failure;
 mod forged;
 mod malformed;
@@ -161,6 +162,11 @@ pub const ALL: &[Scenario] = &[
         name: "ike-control-killed",
         about: "control is killed: packets flow on, the next one makes new SAs",
         run: exchange::control_killed,
+    },
+    Scenario {
+        name: "ike-reload",
+        about: "broken key exchange sections are refused with line, reason and remedy; tunnels stay",
+        run: exchange_reload::reload,
     },
     Scenario {
         name: "strongswan",

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Runs `change` under steady traffic both of whose ends lose nothing.
-fn without_loss(lab: &Lab, change: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(super) fn without_loss(lab: &Lab, change: impl FnOnce() -> Result<()>) -> Result<()> {
     let sink = PacketSink::start(lab.site(Side::B), SITE_INTERFACE)?;
     let port = PacketPort::open(lab.site(Side::A), SITE_INTERFACE)?;
     let flows = flows(Side::A, Family::V4, Endpoints::Spread, 0, 32);
