@@ -119,7 +119,8 @@ impl Connection {
 
 /// The traffic of a tunnel: the whole site for the first one, as strongSwan takes one policy for
 /// the same traffic only.
-fn network(side: Side, index: u32) -> String {
+#[must_use]
+pub fn network(side: Side, index: u32) -> String {
     let site = site_network(side, Family::V4);
     if index == 0 {
         return site;

@@ -240,7 +240,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "strongswan-64",
-        about: "64 tunnels with strongSwan",
+        about: "64 tunnels with strongSwan, and traffic through every one",
         run: |findings| strongswan::here(findings, strongswan::many),
     },
     Scenario {

@@ -214,19 +214,8 @@ fn moves(findings: &mut Findings, lab: &Lab, hidden: Side, limit: Duration) -> R
 
 /// Both kinds of rekeying go on at the new place.
 fn rekeys(lab: &Lab) -> Result<()> {
-    let made = |kind: &str| -> Result<u64> {
-        let status = lab.hawser.status()?;
-        let count = &status.0["tunnels"][0]["ike"]["counts"][kind];
-        Ok(count.as_u64().unwrap_or(0))
-    };
-    for (option, kind) in [("--child", "child_rekeys"), ("--ike", "ike_rekeys")] {
-        let before = made(kind)?;
-        lab.swan.swanctl(&["--rekey", option, "t0"])?;
-        let done = interrupt::wait_for(PATIENCE, || Ok(made(kind)? > before))?;
-        ensure!(done, "no {kind}\n{}\n{}", lab.swan.log(), lab.hawser.log());
-        lab.must_work(SHORT).with_context(|| kind.to_owned())?;
-    }
-    Ok(())
+    lab.rekeys("--child", "child_rekeys")?;
+    lab.rekeys("--ike", "ike_rekeys")
 }
 
 /// The router forgets what is silent. The hidden side speaks often enough, so that the other one
