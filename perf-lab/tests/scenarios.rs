@@ -72,6 +72,7 @@ scenarios! {
     strongswan = "strongswan",
     strongswan_proposals = "strongswan-proposals",
     strongswan_rekeys = "strongswan-rekeys",
+    strongswan_collisions = "strongswan-collisions",
     strongswan_options = "strongswan-options",
     strongswan_certificates = "strongswan-certificates",
     strongswan_refusals = "strongswan-refusals",

@@ -184,6 +184,11 @@ pub const ALL: &[Scenario] = &[
         run: |findings| strongswan::here(findings, strongswan::rekeys),
     },
     Scenario {
+        name: "strongswan-collisions",
+        about: "both rekey at the same time, children and IKE SAs: one of each is left",
+        run: |findings| strongswan::with_losses(findings, strongswan::collisions),
+    },
+    Scenario {
         name: "strongswan-options",
         about: "fragments, INVALID_KE_PAYLOAD, childless, names, with strongSwan",
         run: |findings| strongswan::here(findings, strongswan::options),

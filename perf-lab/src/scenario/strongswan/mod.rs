@@ -2,6 +2,7 @@
 
 mod at_once;
 mod certificates;
+mod collisions;
 mod death;
 mod decoded;
 mod many;
@@ -257,6 +258,7 @@ impl Lab {
 }
 
 pub(super) use certificates::certificates;
+pub(super) use collisions::collisions;
 pub(super) use death::{cookies, death};
 pub(super) use decoded::decoded;
 pub(super) use many::many;
@@ -299,6 +301,14 @@ pub(super) fn behind_nat(
     scenario: fn(&mut Findings) -> Result<()>,
 ) -> Result<()> {
     with(findings, crate::nat::unavailable(), scenario)
+}
+
+/// A scenario in which messages are lost on purpose.
+pub(super) fn with_losses(
+    findings: &mut Findings,
+    scenario: fn(&mut Findings) -> Result<()>,
+) -> Result<()> {
+    with(findings, collisions::unavailable(), scenario)
 }
 
 /// A scenario with tshark.
