@@ -18,9 +18,6 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-pub(super) use at_once::at_once;
-pub(super) use mobile::mobike;
-
 use super::{Findings, SHORT, pair_of};
 use crate::{
     config::{self, Directory, IkeSpec, KeySource, PairSpec, TunnelSpec},
@@ -257,11 +254,13 @@ impl Lab {
     }
 }
 
+pub(super) use at_once::at_once;
 pub(super) use certificates::certificates;
 pub(super) use collisions::collisions;
 pub(super) use death::{cookies, death};
 pub(super) use decoded::decoded;
 pub(super) use many::many;
+pub(super) use mobile::mobike;
 pub(super) use nat::{hidden_strongswan, hidden_we};
 pub(super) use refusals::{refusals, refused_certificates};
 

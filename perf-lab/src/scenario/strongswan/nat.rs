@@ -198,7 +198,10 @@ fn moves(findings: &mut Findings, lab: &Lab, hidden: Side, limit: Duration) -> R
     // Packets of the hidden side make the new mapping themselves.
     let gone = again.outwards.total(|f| f.lost + f.duplicates);
     ensure!(gone == 0, "outwards: {}", logs());
-    ensure!(again.strays > 0, "nothing was sent to the old mapping");
+    if hidden == Side::A {
+        // strongSwan learns it only when we ask. We follow before the next packet, at best.
+        ensure!(again.strays > 0, "nothing was sent to the old mapping");
+    }
     ensure!(
         again.pause < limit,
         "{:?} is too long: {}",
