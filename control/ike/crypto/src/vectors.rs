@@ -1,4 +1,4 @@
-//! The known answers that `tests/vectors/generate.py` wrote.
+//! The known answers that `tests/vectors/generate.py` wrote, and NIST's.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,10 @@ impl Record {
         self.0[name]
     }
 
+    pub(crate) fn find(&self, name: &str) -> Option<&'static str> {
+        self.0.get(name).copied()
+    }
+
     pub(crate) fn octets(&self, name: &str) -> Vec<u8> {
         hex(self.0[name])
     }
@@ -35,7 +39,11 @@ impl Record {
 
 /// All records of a kind; never none.
 pub(crate) fn records(kind: &str) -> Vec<Record> {
-    let all = include_str!("../tests/vectors/known_answers.txt");
+    let all = concat!(
+        include_str!("../tests/vectors/known_answers.txt"),
+        "\n\n",
+        include_str!("../tests/vectors/nist_cavp_ikev2_kdf.txt"),
+    );
     let heading = format!("[{kind}]");
     let records: Vec<Record> = all
         .split("\n\n")

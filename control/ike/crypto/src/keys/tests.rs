@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::psk;
-use crate::transform::Prf;
+use crate::transform::{Cipher, Prf};
 use crate::vectors::{Record, hex, records};
 use crate::{Group, Secret};
 
@@ -48,6 +48,48 @@ fn keys_of_an_ike_sa_and_of_the_next() {
             IkeSpi(record.u64("spi_r2")),
         );
         assert_eq!(joined(&next), record.octets("keys2"), "{}", next.suite());
+    }
+}
+
+/// NIST's examples for SP 800-135, section 4.1.2.
+#[test]
+fn keys_of_nist() {
+    for record in records("nist") {
+        let (ni, nr) = (record.octets("ni"), record.octets("nr"));
+        let nonces = Nonces {
+            initiator: &ni,
+            responder: &nr,
+        };
+        let spis = [record.u64("spi_i"), record.u64("spi_r")];
+        // Of all suites the one whose keys are as long as what NIST gives.
+        let suite = IkeSuite {
+            cipher: "aes128-cbc-sha1".parse().unwrap(),
+            prf: "prf-sha1".parse().unwrap(),
+            group: Group::X25519,
+        };
+        let shared = Secret::new(record.octets("shared"));
+        let keys = IkeKeys::derive(suite, &shared, nonces, IkeSpi(spis[0]), IkeSpi(spis[1]));
+        assert_eq!(joined(&keys), record.octets("keys"));
+
+        let shared = Secret::new(record.octets("shared2"));
+        let next = keys.derive_rekey(suite, &shared, nonces, IkeSpi(spis[0]), IkeSpi(spis[1]));
+        let [spi_i, spi_r] = spis.map(u64::to_be_bytes);
+        let seed = [&ni[..], &nr, &spi_i, &spi_r];
+        let expected = suite
+            .prf
+            .plus(&record.octets("skeyseed2"), &seed, joined(&next).len());
+        assert_eq!(joined(&next), expected.expose());
+
+        if let Some(child) = record.find("child") {
+            let cipher: Cipher = "aes128-cbc-sha2-256".parse().unwrap();
+            let both = |child: ChildKeys| {
+                let halves = [child.initiator_to_responder, child.responder_to_initiator];
+                halves.each_ref().map(Secret::expose).concat()
+            };
+            assert_eq!(both(keys.child(cipher, None, nonces)), hex(child));
+            let with_secret = both(keys.child(cipher, Some(&shared), nonces));
+            assert_eq!(with_secret, record.octets("child_dh"));
+        }
     }
 }
 
