@@ -13,8 +13,8 @@
 //! tags are compared as whole vectors. This was read in the source and, for key set-up, in the
 //! generated code; `constant_time` in `bench` looks for a dependence by statistics, and its head
 //! says what that can show. Nothing is said of power or electromagnetic traces.
-//! Keys and tables are wiped on drop. Round keys and hash sums that the compiler put on the
-//! stack during a call are not wiped.
+//! Keys and tables are wiped on drop. Nonces (which hold the salt), and the round keys and hash
+//! sums that the compiler put on the stack during a call, are not.
 
 #[cfg(not(target_arch = "x86_64"))]
 mod no_vector;
