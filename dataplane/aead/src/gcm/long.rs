@@ -24,7 +24,7 @@
 use super::ghash::{Sum, polynomial};
 use super::job::{Job, counters, rounds, share};
 use super::simd::Simd;
-use super::team::Ends;
+use super::team::{Ends, take_lowest};
 
 /// Vectors whose AES runs side by side. Each AES instruction takes 4 cycles and one or two can
 /// start per cycle, so fewer leave the unit idle; more, and GHASH would not find free registers.
@@ -45,7 +45,7 @@ pub(super) fn seal<S: Simd, const R: usize>(
         return;
     }
     let mut ends = Ends::none(s, jobs);
-    let mut index = take(&mut packets);
+    let mut index = take_lowest(&mut packets);
     let mut pending = Pending {
         index,
         job: &jobs[usize::from(index)],
@@ -61,7 +61,7 @@ pub(super) fn seal<S: Simd, const R: usize>(
         let vectors = job.vectors::<S>();
         let mut at = 0;
         while at < vectors {
-            let count = group_of::<S>(vectors, at, stretch, 4);
+            let count = group_of::<S>(vectors, at, stretch, GROUP - 1);
             let pad = match count {
                 1 => encrypt::<S, R, 1>(s, job, base, at, &mut hash, &mut pending),
                 2 => encrypt::<S, R, 2>(s, job, base, at, &mut hash, &mut pending),
@@ -84,7 +84,7 @@ pub(super) fn seal<S: Simd, const R: usize>(
         if packets == 0 {
             break;
         }
-        index = take(&mut packets);
+        index = take_lowest(&mut packets);
     }
     hash.add_group(s, &pending);
     ends.seal(s, pending.index, hash.sum, pending.pad);
@@ -106,7 +106,7 @@ pub(super) fn open<S: Simd, const R: usize>(
     let mut ends = Ends::none(s, jobs);
     let mut authentic = 0;
     while packets != 0 {
-        let index = take(&mut packets);
+        let index = take_lowest(&mut packets);
         let job = &jobs[usize::from(index)];
         let base = job.base(s);
         let vectors = job.vectors::<S>();
@@ -134,14 +134,6 @@ pub(super) fn open<S: Simd, const R: usize>(
         authentic |= ends.open(s, index, hash.sum, pad);
     }
     authentic | ends.open_rest(s)
-}
-
-/// Takes the lowest bit away, and returns its number.
-#[inline(always)]
-fn take(bits: &mut u64) -> u8 {
-    let lowest = bits.trailing_zeros() as u8;
-    *bits &= *bits - 1;
-    lowest
 }
 
 /// How many of `vectors` vectors make a group that starts at vector `at`: up to `most` and one

@@ -9,8 +9,16 @@ use super::ghash::{Sum, polynomial};
 use super::job::{Job, equal, tag_counter};
 use super::simd::{Block, Simd};
 
-/// Packets that end together, all of one key if `SAME`. Of the array the first `LANES` count;
-/// in a team that is not full, some repeat its first packet.
+/// Takes the lowest bit away, and returns its number; there must be one.
+#[inline(always)]
+pub(super) fn take_lowest(bits: &mut u64) -> u8 {
+    let lowest = bits.trailing_zeros() as u8;
+    *bits &= *bits - 1;
+    lowest
+}
+
+/// Packets that end together, all of one key if `SAME`. Of the arrays the first `count` matter; the
+/// rest are any packets of the batch, and what comes out of their lanes is not used.
 #[derive(Clone, Copy)]
 pub(super) struct Team<'a, 'k, const SAME: bool> {
     pub(super) jobs: [&'a Job<'k>; 4],
@@ -20,24 +28,18 @@ pub(super) struct Team<'a, 'k, const SAME: bool> {
 }
 
 impl<'a, 'k, const SAME: bool> Team<'a, 'k, SAME> {
-    /// Of the packets that have a bit in `packets` takes up to `LANES`, and says which; there is
-    /// at least one.
+    /// The first `LANES` of the packets that have a bit in `packets`, which are taken away; there
+    /// must be as many.
     #[inline(always)]
     pub(super) fn take<S: Simd>(_: S, jobs: &'a [Job<'k>], packets: &mut u64) -> Self {
-        let mut indices = [packets.trailing_zeros() as u8; 4];
-        *packets &= *packets - 1;
-        let mut count = 1;
+        let mut indices = [take_lowest(packets); 4];
         for index in &mut indices[1..S::LANES] {
-            if *packets != 0 {
-                *index = packets.trailing_zeros() as u8;
-                *packets &= *packets - 1;
-                count += 1;
-            }
+            *index = take_lowest(packets);
         }
         Self {
             jobs: indices.map(|i| &jobs[usize::from(i)]),
             indices,
-            count,
+            count: S::LANES,
         }
     }
 
@@ -158,6 +160,7 @@ impl<'a, 'k, S: Simd> Ends<'a, 'k, S> {
     /// the team is full.
     #[inline(always)]
     fn push(&mut self, s: S, index: u8, sum: Sum<S>, pad: S::V) -> bool {
+        // Never more than there are lanes: said so that no bound need be checked.
         let at = self.count % 4;
         self.indices[at] = index;
         self.sums[at] = sum;

@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 use super::expand::{Kernel, Key};
 use super::job::Job;
 use super::simd::{Simd, Xmm, Ymm, Zmm};
+use super::team::take_lowest;
 use super::{long, short};
 use crate::BATCH;
 use crate::rung::Rung;
@@ -173,7 +174,7 @@ impl Plan {
         let mut long = u64::MAX >> (BATCH - jobs.len());
         for packets in &mut short {
             while !(packets.count_ones() as usize).is_multiple_of(S::LANES) {
-                *packets &= *packets - 1;
+                take_lowest(packets);
             }
             long &= !*packets;
         }
