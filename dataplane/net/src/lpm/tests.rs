@@ -58,17 +58,20 @@ proptest! {
     #[test]
     fn v4_equals_the_oracle(routes in routes4(), random in proptest::collection::vec(any::<u32>(), 20)) {
         let table = Lpm4::build(routes.iter().copied());
+        let compressed = table.clone().compressed();
         let mut addrs = random;
         for (prefix, _) in &routes {
             let (first, last) = (prefix.bits(), prefix.last().to_bits());
             addrs.extend([first, last, first.wrapping_sub(1), last.wrapping_add(1)]);
         }
-        let mut values = vec![0; addrs.len()];
-        table.lookup_batch(&addrs, &mut values);
-        for (addr, value) in addrs.iter().zip(values) {
-            let expected = oracle4(&routes, *addr);
-            prop_assert_eq!(table.lookup(*addr), expected, "{}", Ipv4Addr::from_bits(*addr));
-            prop_assert_eq!(value, expected.unwrap_or(NO_ROUTE));
+        for table in [table, compressed] {
+            let mut values = vec![0; addrs.len()];
+            table.lookup_batch(&addrs, &mut values);
+            for (addr, value) in addrs.iter().zip(values) {
+                let expected = oracle4(&routes, *addr);
+                prop_assert_eq!(table.lookup(*addr), expected, "{}", Ipv4Addr::from_bits(*addr));
+                prop_assert_eq!(value, expected.unwrap_or(NO_ROUTE));
+            }
         }
     }
 

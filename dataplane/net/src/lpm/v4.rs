@@ -22,9 +22,24 @@ const DIRECT_BITS: u32 = 18;
 /// asking costs a few instructions a packet.
 const MANY_NODES: usize = 8192;
 
+/// Up to how many nodes a table also has each of them spread out, as plain entries.
+///
+/// Unit: nodes; spread out they take 256 bytes each, here as much as the flat table. To count bits
+/// takes some 20 instructions without a special one, which not every x86-64 processor has; an entry
+/// is one load. More nodes would push what else a packet needs out of the caches: then the compressed
+/// form wins, whose wait for memory is shorter.
+const FEW_NODES: usize = 4096;
+
+/// Entries of a node.
+const FAN: usize = 1 << STRIDE;
+
 /// An IPv4 longest prefix match table.
 #[derive(Clone, Debug)]
-pub struct Lpm4(Trie<Fan, { 1 << DIRECT_BITS }>);
+pub struct Lpm4 {
+    trie: Trie<Fan, { 1 << DIRECT_BITS }>,
+    /// The entries of all nodes, [`FAN`] each; none if they are too many.
+    spread: Vec<u32>,
+}
 
 /// No bits are skipped, so a node is nothing but its slots.
 impl Node<u32> for Fan {
@@ -45,7 +60,15 @@ impl Lpm4 {
     pub fn build(routes: impl IntoIterator<Item = (Prefix4, u32)>) -> Self {
         let routes = routes.into_iter();
         let routes = routes.map(|(prefix, value)| (prefix.bits(), prefix.len(), value));
-        Self(Trie::build(routes))
+        let trie = Trie::build(routes);
+        let nodes: &[Fan] = match trie.nodes.len() {
+            ..=FEW_NODES => &trie.nodes,
+            _ => &[],
+        };
+        let leaves = trie.leaves.as_slice();
+        let entries = |fan: &Fan| std::array::from_fn::<_, FAN, _>(|i| fan.entry(i as u32, leaves));
+        let spread = nodes.iter().flat_map(entries).collect();
+        Self { trie, spread }
     }
 
     /// The value of the longest prefix that contains `addr` (host byte order).
@@ -57,7 +80,11 @@ impl Lpm4 {
 
     #[inline]
     fn find(&self, addr: u32) -> u32 {
-        self.descend(self.0.direct[(addr >> (32 - DIRECT_BITS)) as usize], addr)
+        let entry = self.trie.direct[(addr >> (32 - DIRECT_BITS)) as usize];
+        match self.spread.is_empty() {
+            true => self.descend(entry, addr),
+            false => self.descend_spread(entry, addr),
+        }
     }
 
     /// From an entry of the flat table to the value.
@@ -65,8 +92,19 @@ impl Lpm4 {
     fn descend(&self, mut entry: u32, addr: u32) -> u32 {
         let mut depth = DIRECT_BITS;
         while entry & LEAF == 0 {
-            let node = &self.0.nodes[entry as usize];
-            entry = node.entry(addr.bits(depth, STRIDE), &self.0.leaves);
+            let node = &self.trie.nodes[entry as usize];
+            entry = node.entry(addr.bits(depth, STRIDE), &self.trie.leaves);
+            depth += STRIDE;
+        }
+        entry & !LEAF
+    }
+
+    /// As [`Lpm4::descend`], where the nodes are spread out.
+    #[inline]
+    fn descend_spread(&self, mut entry: u32, addr: u32) -> u32 {
+        let mut depth = DIRECT_BITS;
+        while entry & LEAF == 0 {
+            entry = self.spread[entry as usize * FAN + addr.bits(depth, STRIDE) as usize];
             depth += STRIDE;
         }
         entry & !LEAF
@@ -83,11 +121,17 @@ impl Lpm4 {
         assert_eq!(addrs.len(), values.len(), "one value per address");
         // All the flat table's entries first: these loads depend on nothing and overlap.
         for (value, addr) in values.iter_mut().zip(addrs) {
-            *value = self.0.direct[(addr >> (32 - DIRECT_BITS)) as usize];
+            *value = self.trie.direct[(addr >> (32 - DIRECT_BITS)) as usize];
         }
-        if self.0.nodes.len() > MANY_NODES {
+        if !self.spread.is_empty() {
+            for (value, addr) in values.iter_mut().zip(addrs) {
+                *value = self.descend_spread(*value, *addr);
+            }
+            return;
+        }
+        if self.trie.nodes.len() > MANY_NODES {
             for &entry in &*values {
-                if let Some(node) = self.0.nodes.get(entry as usize) {
+                if let Some(node) = self.trie.nodes.get(entry as usize) {
                     prefetch(node);
                 }
             }
@@ -97,9 +141,16 @@ impl Lpm4 {
         }
     }
 
+    /// The same table without spread-out nodes, as a large one is.
+    #[cfg(test)]
+    pub(super) fn compressed(mut self) -> Self {
+        self.spread.clear();
+        self
+    }
+
     /// Memory of the table in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.0.memory()
+        self.trie.memory() + size_of_val(self.spread.as_slice())
     }
 }
