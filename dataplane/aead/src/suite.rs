@@ -199,11 +199,9 @@ impl Shape {
     #[must_use]
     pub const fn ciphertext(self, len: usize) -> Option<usize> {
         let overhead = self.overhead as usize;
-        if len < overhead || len > MAX_PACKET {
-            return None;
-        }
-        let ciphertext = len - overhead;
-        if ciphertext & self.odd as usize == 0 {
+        // Too short wraps around and is too long.
+        let ciphertext = len.wrapping_sub(overhead);
+        if ciphertext <= MAX_PACKET - overhead && ciphertext & self.odd as usize == 0 {
             Some(ciphertext)
         } else {
             None

@@ -60,6 +60,13 @@ pub const fn decapsulate(inner: u8, outer: u8) -> Decapsulated {
     }
 }
 
+/// Whether the inner byte certainly stays as it is: what nearly all packets pass.
+#[must_use]
+#[inline(always)]
+pub const fn is_kept(inner: u8, outer: u8) -> bool {
+    outer & ECN_MASK == NOT_ECT || (inner ^ outer) & ECN_MASK == 0
+}
+
 /// Whether RFC 6040 figure 4 marks the combination as one that no current tunnel produces, so that
 /// it may be worth counting.
 #[must_use]
@@ -126,6 +133,10 @@ mod tests {
                     // The outer DSCP never comes in.
                     assert_eq!(decapsulate(dscp | inner, 10 << 2 | outer), expected);
                     assert_eq!(unexpected(dscp | inner, outer), marked, "{inner} {outer}");
+                    let kept = expected == Decapsulated::Keep(dscp | inner);
+                    assert!(kept || !is_kept(dscp | inner, 10 << 2 | outer));
+                    // What all traffic is but for congestion.
+                    assert!(is_kept(dscp | inner, inner) && is_kept(inner, NOT_ECT));
                 }
             }
         }

@@ -151,7 +151,7 @@ impl ReplayWindow {
     ///
     /// # Errors
     /// See [`ReplayError`].
-    #[inline]
+    #[inline(always)]
     pub fn check(&self, seq: u64) -> Result<(), ReplayError> {
         if seq > self.top {
             if !self.esn && seq > u64::from(u32::MAX) {
@@ -159,6 +159,12 @@ impl ReplayWindow {
             }
             return Ok(());
         }
+        self.check_old(seq)
+    }
+
+    /// As [`ReplayWindow::check`], of a number that is not above the top.
+    #[inline(never)]
+    fn check_old(&self, seq: u64) -> Result<(), ReplayError> {
         if self.top - seq >= u64::from(self.size) {
             return Err(if seq == 0 {
                 ReplayError::Zero

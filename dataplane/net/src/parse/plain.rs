@@ -17,17 +17,8 @@ pub(super) fn plain4(bytes: &[u8]) -> Option<IpHeader> {
     let word = |i: usize| u32::from_be_bytes(words[i]);
     let total_len = word(0) & 0xffff;
     let whole = word(1) & 0x3fff == 0;
-    if header[0] != 0x45 || !whole || total_len < 24 || total_len as usize > bytes.len() {
-        return None;
-    }
-    // The order of bytes does not matter to the sum (RFC 1071 2 B).
-    let sum: u64 = words[..5]
-        .iter()
-        .map(|word| u64::from(u32::from_ne_bytes(*word)))
-        .sum();
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    if (sum >> 16) + (sum & 0xffff) != 0xffff {
+    let fits = total_len >= 24 && total_len as usize <= bytes.len();
+    if header[0] != 0x45 || !whole || !fits || !sums_up(header.first_chunk()?) {
         return None;
     }
     let (l4, tcp_syn) = plain_layer4(header[9], bytes, IPV4_MIN, total_len)?;
@@ -49,6 +40,20 @@ pub(super) fn plain4(bytes: &[u8]) -> Option<IpHeader> {
         more_fragments: false,
         tcp_syn,
     })
+}
+
+/// Whether an IPv4 header without options has the right checksum.
+///
+/// The sum over its 16-bit words in ones' complement must be 0xffff, which is to say a multiple of
+/// it, as the first byte is not zero. Neither the order of bytes nor the width of the words added
+/// matters to that (RFC 1071 2 B and C).
+#[inline(always)]
+pub(super) fn sums_up(header: &[u8; IPV4_MIN]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    let words = words
+        .iter()
+        .map(|word| u64::from(u32::from_ne_bytes(*word)));
+    words.sum::<u64>().is_multiple_of(0xffff)
 }
 
 /// An IPv6 packet of TCP, UDP or ESP without extension headers.
