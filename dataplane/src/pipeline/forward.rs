@@ -2,26 +2,19 @@
 
 use std::net::IpAddr;
 
+use arrayvec::ArrayVec;
 use hawser_aead::BATCH;
-use hawser_api::{DropReason, GroupId, PortId, TableId, TunnelId};
+use hawser_api::{DropReason, PortId, TableId, TunnelId};
 use hawser_net::{
-    Family, IpHeader, hash::FlowHash, icmp::Problem, lpm::NO_ROUTE, parse_ip, rewrite,
+    Family, IpHeader, ecmp::Group, hash::FlowHash, icmp::Problem, lpm::NO_ROUTE, parse_ip, rewrite,
 };
 use hawser_xsk::Frame;
 
 use super::{Lane, Origin, Output, Path, Waiting, inbound::clamp_mss, outbound::Inner};
-use crate::tables::{ETHERNET, Hop, Tables, Tunnel, UNTAGGED, ethertype};
+use crate::tables::{ETHERNET, Hop, Link, Tables, Tunnel, UNTAGGED, ethertype};
 
 /// An 802.1Q tag, in bytes.
 const VLAN_TAG: usize = 4;
-
-/// A link-layer destination on an inside interface.
-#[derive(Clone, Copy)]
-struct Link {
-    port: PortId,
-    vlan: u16,
-    mac: [u8; 6],
-}
 
 /// What goes along with a packet on its way: where it came from and the table it looks in.
 #[derive(Clone, Copy)]
@@ -100,9 +93,11 @@ pub(super) struct Transit {
 
 /// Where a packet's route leads.
 #[derive(Clone, Copy)]
-enum Target {
+enum Target<'t> {
     /// Into this tunnel, which may not be there.
     Tunnel(TunnelId),
+    /// To this neighbour on an inside interface.
+    Link(&'t Link),
     /// Somewhere else: the number of the hop.
     Hop(u32),
     /// No route.
@@ -133,34 +128,23 @@ impl Path {
     #[inline(never)]
     pub(super) fn forward(&mut self, tables: &Tables, out: &mut Output) {
         let targets = look_up(tables, &self.transit);
-        for (at, target) in targets.into_iter().enumerate().take(self.transit.len()) {
+        for (at, target) in targets.iter().enumerate() {
             let Transit { frame, brief } = &mut self.transit[at];
             let Some(frame) = frame.take() else {
                 continue;
             };
-            match target {
+            match *target {
                 Target::Tunnel(id) if brief.is_usual(tables, id, frame.len()) => {
                     let inner = brief.inner();
                     self.stage(tables, frame, id, inner, out);
                 }
-                Target::Hop(hop) => {
+                Target::Link(link) => {
                     let brief = *brief;
-                    match tables.hops[hop as usize] {
-                        Hop::Gateway {
-                            port,
-                            vlan,
-                            mac: Some(mac),
-                            ..
-                        } => {
-                            let link = Link { port, vlan, mac };
-                            self.forward_inside(tables, frame, &brief, link, out);
-                        }
-                        _ => self.forward_to(tables, frame, &brief, target, out),
-                    }
+                    self.forward_inside(tables, frame, &brief, link, out);
                 }
                 _ => {
                     let brief = *brief;
-                    self.forward_to(tables, frame, &brief, target, out);
+                    self.forward_to(tables, frame, &brief, *target, out);
                 }
             }
         }
@@ -174,13 +158,14 @@ impl Path {
         tables: &Tables,
         frame: Frame,
         brief: &Brief,
-        target: Target,
+        target: Target<'_>,
         out: &mut Output,
     ) {
         match target {
             Target::Hop(hop) => {
                 self.elsewhere(tables, frame, brief, &tables.hops[hop as usize], out);
             }
+            Target::Link(link) => self.forward_odd(tables, frame, brief, link, out),
             Target::Tunnel(id) => match tables.tunnel(id) {
                 Some(tunnel) => self.forward_to_tunnel(tables, frame, brief, tunnel, out),
                 None => self.refuse(frame, brief.way, DropReason::TunnelDown),
@@ -204,23 +189,18 @@ impl Path {
     ) {
         let way = brief.way;
         match *hop {
-            Hop::Gateway {
-                port,
-                vlan,
-                mac: Some(mac),
-                ..
-            } => self.forward_inside(tables, frame, brief, Link { port, vlan, mac }, out),
+            Hop::Link(link) => self.forward_odd(tables, frame, brief, &link, out),
             Hop::Gateway {
                 port,
                 vlan,
                 address,
-                mac: None,
             } => self.wait_for(frame, way, port, vlan, address, out),
             Hop::OnLink { port, vlan } => {
                 let address = destination(&frame, brief);
                 match tables.neighbours.get(&(port, vlan, address)) {
                     Some(&mac) => {
-                        self.forward_inside(tables, frame, brief, Link { port, vlan, mac }, out);
+                        let link = Link::new(port, &tables.ports[port.index()], vlan, mac);
+                        self.forward_odd(tables, frame, brief, &link, out);
                     }
                     None => self.wait_for(frame, way, port, vlan, address, out),
                 }
@@ -291,13 +271,27 @@ impl Path {
         self.stage(tables, frame, id, inner, out);
     }
 
+    /// [`Path::forward_inside`], apart from the packet loop.
+    #[inline(never)]
+    fn forward_odd(
+        &mut self,
+        tables: &Tables,
+        frame: Frame,
+        brief: &Brief,
+        link: &Link,
+        out: &mut Output,
+    ) {
+        self.forward_inside(tables, frame, brief, link, out);
+    }
+
+    /// A packet out of an inside interface.
     #[inline(always)]
     fn forward_inside(
         &mut self,
         tables: &Tables,
         mut frame: Frame,
         brief: &Brief,
-        link: Link,
+        link: &Link,
         out: &mut Output,
     ) {
         let Brief { way, family, .. } = *brief;
@@ -305,14 +299,13 @@ impl Path {
             self.complain(tables, &frame, way, Problem::Expired);
             return self.refuse(frame, way, DropReason::TtlExpired);
         }
-        let mtu = tables.ports[link.port.index()].mtu;
-        if frame.len() > mtu as usize {
+        if frame.len() > link.mtu as usize {
             return self.too_big_for_link(tables, frame, brief, link, out);
         }
         if way.origin.is_transit() {
             decrement_ttl(&mut frame, family);
         }
-        self.link(tables, frame, brief, link, out);
+        self.link(frame, brief, link, out);
     }
 
     /// A packet larger than an inside interface takes: fragments, or ICMP for the sender.
@@ -322,11 +315,10 @@ impl Path {
         tables: &Tables,
         frame: Frame,
         brief: &Brief,
-        link: Link,
+        link: &Link,
         out: &mut Output,
     ) {
-        let mtu = tables.ports[link.port.index()].mtu;
-        let mtu = mtu.try_into().unwrap_or(u16::MAX);
+        let mtu = link.mtu.try_into().unwrap_or(u16::MAX);
         let Ok(ip) = parse_ip(frame.bytes()) else {
             return self.refuse(frame, brief.way, DropReason::InnerMalformed);
         };
@@ -339,32 +331,23 @@ impl Path {
             if brief.way.origin.is_transit() {
                 decrement_ttl(&mut piece, brief.family);
             }
-            self.link(tables, piece, brief, link, out);
+            self.link(piece, brief, link, out);
         }
     }
 
     /// Writes the Ethernet header and sends.
     #[inline(always)]
-    fn link(
-        &mut self,
-        tables: &Tables,
-        mut frame: Frame,
-        brief: &Brief,
-        link: Link,
-        out: &mut Output,
-    ) {
-        let source = &tables.ports[link.port.index()].mac;
+    fn link(&mut self, mut frame: Frame, brief: &Brief, link: &Link, out: &mut Output) {
         let kind = ethertype(brief.family == Family::V4);
         let written = if link.vlan == UNTAGGED {
             let written = frame.grow_front(ETHERNET);
             if written && let Some(header) = frame.bytes_mut().first_chunk_mut::<ETHERNET>() {
-                header[..6].copy_from_slice(&link.mac);
-                header[6..12].copy_from_slice(source);
+                header[..12].copy_from_slice(&link.addresses);
                 header[12..].copy_from_slice(&kind);
             }
             written
         } else {
-            tag(&mut frame, link, source, kind)
+            tag(&mut frame, link, kind)
         };
         if !written {
             return self.refuse(frame, brief.way, DropReason::FrameTooSmall);
@@ -407,13 +390,12 @@ impl Path {
 }
 
 /// Puts an Ethernet header with an 802.1Q tag in front of a packet; false if there is no room.
-fn tag(frame: &mut Frame, link: Link, source: &[u8; 6], kind: [u8; 2]) -> bool {
+fn tag(frame: &mut Frame, link: &Link, kind: [u8; 2]) -> bool {
     if !frame.grow_front(ETHERNET + VLAN_TAG) {
         return false;
     }
     let header = &mut frame.bytes_mut()[..ETHERNET + VLAN_TAG];
-    header[..6].copy_from_slice(&link.mac);
-    header[6..12].copy_from_slice(source);
+    header[..12].copy_from_slice(&link.addresses);
     header[12..14].copy_from_slice(&[0x81, 0x00]);
     header[14..16].copy_from_slice(&link.vlan.to_be_bytes());
     header[16..].copy_from_slice(&kind);
@@ -422,26 +404,47 @@ fn tag(frame: &mut Frame, link: Link, source: &[u8; 6], kind: [u8; 2]) -> bool {
 
 /// Where the batch's routes lead.
 #[inline(never)]
-fn look_up(tables: &Tables, transit: &[Transit]) -> [Target; BATCH] {
+fn look_up<'t>(tables: &'t Tables, transit: &[Transit]) -> ArrayVec<Target<'t>, BATCH> {
     let found = match_prefixes(tables, transit);
-    let mut targets = [Target::Nowhere; BATCH];
     // Most batches go to one group. Remembered, it is known before the look-up's result is, and
     // the processor fetches buckets while it still waits for prefixes.
-    let mut last = (NO_ROUTE, None);
-    for ((packet, &number), target) in transit.iter().zip(&found).zip(&mut targets) {
+    let mut last = (NO_ROUTE, Lead::To(Target::Nowhere));
+    let target = |(packet, &number): (&Transit, &u32)| {
         if number != last.0 {
-            last = (number, tables.hops.get(number as usize));
+            last = (number, lead(tables, number));
         }
-        *target = match last.1 {
-            Some(Hop::Group(id)) => {
-                member(tables, *id, packet.brief.flow).map_or(Target::Hop(number), Target::Tunnel)
-            }
-            Some(Hop::Tunnel(id)) => Target::Tunnel(*id),
-            Some(_) => Target::Hop(number),
-            None => Target::Nowhere,
-        };
+        match last.1 {
+            Lead::Over(group) => group
+                .member(group.bucket(packet.brief.flow))
+                .map_or(Target::Hop(number), |member| {
+                    Target::Tunnel(TunnelId(member.0))
+                }),
+            Lead::To(target) => target,
+        }
+    };
+    transit.iter().zip(&found).map(target).collect()
+}
+
+/// What a hop is for all of a batch's packets that go there.
+#[derive(Clone, Copy)]
+enum Lead<'t> {
+    /// Each packet's flow decides.
+    Over(&'t Group),
+    /// The same for all.
+    To(Target<'t>),
+}
+
+fn lead(tables: &Tables, number: u32) -> Lead<'_> {
+    match tables.hops.get(number as usize) {
+        Some(Hop::Group(id)) => match tables.groups.get(id.index()) {
+            Some(Some(group)) => Lead::Over(group),
+            _ => Lead::To(Target::Hop(number)),
+        },
+        Some(Hop::Tunnel(id)) => Lead::To(Target::Tunnel(*id)),
+        Some(Hop::Link(link)) => Lead::To(Target::Link(link)),
+        Some(_) => Lead::To(Target::Hop(number)),
+        None => Lead::To(Target::Nowhere),
     }
-    targets
 }
 
 /// The number of each packet's hop, or [`NO_ROUTE`].
@@ -452,13 +455,15 @@ fn match_prefixes(tables: &Tables, transit: &[Transit]) -> [u32; BATCH] {
         return found;
     };
     let table = first.brief.way.table;
-    let alike = |brief: &Brief| brief.way.table == table && brief.family == Family::V4;
-    if transit.iter().all(|packet| alike(&packet.brief)) {
+    let mut addresses = [0; BATCH];
+    let mut alike = true;
+    for (packet, address) in transit.iter().zip(&mut addresses) {
+        let brief = &packet.brief;
+        *address = brief.target;
+        alike &= brief.way.table == table && brief.family == Family::V4;
+    }
+    if alike {
         if let Some(routes) = tables.route_table(table) {
-            let mut addresses = [0; BATCH];
-            for (packet, address) in transit.iter().zip(&mut addresses) {
-                *address = packet.brief.target;
-            }
             let n = transit.len().min(BATCH);
             routes.v4.lookup_batch(&addresses[..n], &mut found[..n]);
         }
@@ -475,13 +480,6 @@ fn match_prefixes(tables: &Tables, transit: &[Transit]) -> [u32; BATCH] {
             .unwrap_or(NO_ROUTE);
     }
     found
-}
-
-/// The group's tunnel for a flow.
-#[inline]
-fn member(tables: &Tables, group: GroupId, flow: u64) -> Option<TunnelId> {
-    let group = tables.groups.get(group.index())?.as_deref()?;
-    Some(TunnelId(group.member(group.bucket(flow))?.0))
 }
 
 /// Where a packet goes, in the standard library's type.

@@ -7,8 +7,7 @@ use hawser_net::{Family, Prefix, ecn::OuterDscp, encap::OuterTemplate, lpm::Lpm,
 use ipnet::IpNet;
 
 use super::{
-    ETHERNET, Egress, Ends, Hop, Model, Neighbours, SpiEntry, SpiTable, Tables, Tunnel, UNTAGGED,
-    Usual,
+    ETHERNET, Egress, Ends, Hop, Link, Model, SpiEntry, SpiTable, Tables, Tunnel, UNTAGGED, Usual,
 };
 use crate::sa::esp_lengths;
 
@@ -56,11 +55,7 @@ pub(super) fn tables(model: &Model, generation: u64, slots: u32) -> Tables {
         .into_iter()
         .map(|table| table.unwrap_or_else(|| Arc::new(Lpm::build([]))))
         .collect(),
-        hops: model
-            .hops
-            .iter()
-            .map(|&hop| resolve(hop, &model.neighbours))
-            .collect(),
+        hops: model.hops.iter().map(|&hop| resolve(model, hop)).collect(),
         groups: dense(
             model
                 .groups
@@ -107,7 +102,7 @@ fn dense<T: Clone>(entries: impl Iterator<Item = (usize, T)>) -> Vec<Option<T>> 
     table
 }
 
-fn resolve(hop: NextHop, neighbours: &Neighbours) -> Hop {
+fn resolve(model: &Model, hop: NextHop) -> Hop {
     match hop {
         NextHop::Group(id) => Hop::Group(id),
         NextHop::Tunnel(id) => Hop::Tunnel(id),
@@ -125,12 +120,13 @@ fn resolve(hop: NextHop, neighbours: &Neighbours) -> Hop {
             gateway: Some(address),
         } => {
             let vlan = vlan.unwrap_or(UNTAGGED);
-            let mac = neighbours.get(&(port, vlan, address)).copied();
-            Hop::Gateway {
-                port,
-                vlan,
-                address,
-                mac,
+            match model.neighbours.get(&(port, vlan, address)) {
+                Some(&mac) => Hop::Link(Link::new(port, &model.ports[port.index()], vlan, mac)),
+                None => Hop::Gateway {
+                    port,
+                    vlan,
+                    address,
+                },
             }
         }
         NextHop::Host => Hop::Host,

@@ -113,16 +113,16 @@ pub enum Hop {
     Group(GroupId),
     /// Through one tunnel.
     Tunnel(TunnelId),
-    /// Out of an inside interface, to a router whose address is resolved here.
+    /// Out of an inside interface, to a router whose link-layer address is known.
+    Link(Link),
+    /// Out of an inside interface, to a router whose link-layer address must be asked for.
     Gateway {
         /// The interface.
         port: PortId,
         /// The VLAN or [`UNTAGGED`].
         vlan: u16,
-        /// The router, for asking after its link-layer address.
+        /// The router.
         address: IpAddr,
-        /// Its link-layer address, if known.
-        mac: Option<[u8; 6]>,
     },
     /// Out of an inside interface, to the destination itself.
     OnLink {
@@ -135,6 +135,35 @@ pub enum Hop {
     Host,
     /// Nowhere.
     Blackhole,
+}
+
+/// The way out of an inside interface to one neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The interface.
+    pub port: PortId,
+    /// The VLAN or [`UNTAGGED`].
+    pub vlan: u16,
+    /// Largest IP packet that the interface sends, in bytes.
+    pub mtu: u32,
+    /// The neighbour's address and ours, as an Ethernet header has them.
+    pub addresses: [u8; 12],
+}
+
+impl Link {
+    /// To the neighbour `mac` on `port`, which is `number`.
+    #[must_use]
+    pub fn new(number: PortId, port: &Port, vlan: u16, mac: [u8; 6]) -> Self {
+        let mut addresses = [0; 12];
+        addresses[..6].copy_from_slice(&mac);
+        addresses[6..].copy_from_slice(&port.mac);
+        Self {
+            port: number,
+            vlan,
+            mtu: port.mtu,
+            addresses,
+        }
+    }
 }
 
 /// Link-layer addresses by interface, VLAN and address.
