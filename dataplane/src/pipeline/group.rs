@@ -8,17 +8,16 @@
 use arrayvec::ArrayVec;
 use hawser_aead::BATCH;
 
-/// Slots of the probe table: at least twice the largest batch, so that probes end soon.
-const SLOTS: usize = 2 * BATCH;
-
-/// Marks an empty slot and the end of a chain: no packet has this number.
+/// Marks a key without a group and the end of a chain: no packet and no group has this number.
 const NONE: u8 = u8::MAX;
 
-const _: () = assert!(BATCH < NONE as usize && SLOTS.is_power_of_two());
+const _: () = assert!(BATCH < NONE as usize);
 
 /// A batch in groups.
 pub(super) struct Groups {
-    slots: [u8; SLOTS],
+    /// By key: the number of its group in this batch. Keys are dense, so a byte for each is less
+    /// than what a packet reads of its SA, and finds the group without a probe.
+    of_key: Vec<u8>,
     groups: ArrayVec<Group, BATCH>,
     /// By packet: the next one of its group.
     next: [u8; BATCH],
@@ -50,7 +49,7 @@ fn known(packet: u8) -> Option<usize> {
 impl Groups {
     pub(super) fn new() -> Self {
         Self {
-            slots: [NONE; SLOTS],
+            of_key: Vec::new(),
             groups: ArrayVec::new(),
             next: [NONE; BATCH],
             len: 0,
@@ -63,35 +62,36 @@ impl Groups {
         usize::from(self.len)
     }
 
+    /// Makes room for keys below `keys`.
+    pub(super) fn grow(&mut self, keys: usize) {
+        if self.of_key.len() < keys {
+            self.of_key.resize(keys, NONE);
+        }
+    }
+
     /// Adds the batch's next packet to the group of its key; its number in the batch.
     ///
     /// # Panics
-    /// When the batch is full.
+    /// When the batch is full, or the key is one that there is no room for.
     #[inline(always)]
     pub(super) fn add(&mut self, key: u32) -> usize {
         let packet = self.len;
         self.len += 1;
         self.next[usize::from(packet)] = NONE;
-        let mut at = key as usize % SLOTS;
-        loop {
-            match self.groups.get_mut(usize::from(self.slots[at])) {
-                Some(group) if group.key == key => {
-                    self.next[usize::from(group.last)] = packet;
-                    group.last = packet;
-                    group.count += 1;
-                    return usize::from(packet);
-                }
-                Some(_) => at = (at + 1) % SLOTS,
-                None => break,
-            }
+        let number = &mut self.of_key[key as usize];
+        if let Some(group) = self.groups.get_mut(usize::from(*number)) {
+            self.next[usize::from(group.last)] = packet;
+            group.last = packet;
+            group.count += 1;
+        } else {
+            *number = self.groups.len() as u8;
+            self.groups.push(Group {
+                key,
+                count: 1,
+                first: packet,
+                last: packet,
+            });
         }
-        self.slots[at] = self.groups.len() as u8;
-        self.groups.push(Group {
-            key,
-            count: 1,
-            first: packet,
-            last: packet,
-        });
         usize::from(packet)
     }
 
@@ -122,8 +122,9 @@ impl Groups {
     /// Begins another batch.
     #[inline]
     pub(super) fn clear(&mut self) {
-        self.slots = [NONE; SLOTS];
-        self.groups.clear();
+        for group in self.groups.drain(..) {
+            self.of_key[group.key as usize] = NONE;
+        }
         self.len = 0;
     }
 }
@@ -141,6 +142,7 @@ mod tests {
                 proptest::collection::vec(0u32..300, 0..=BATCH), 1..4),
         ) {
             let mut groups = Groups::new();
+            groups.grow(300);
             for keys in batches {
                 groups.clear();
                 for &key in &keys {

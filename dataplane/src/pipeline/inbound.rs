@@ -1,68 +1,45 @@
-//! Out of the tunnel: SPI, replay pre-check, one crypto batch, replay commit, inner checks
-//! (RFC 4303, section 3.4; RFC 4301, section 5.2).
+//! Out of the tunnel: one crypto batch, replay commit, inner checks (RFC 4303, section 3.4;
+//! RFC 4301, section 5.2).
 
 use std::net::IpAddr;
 
 use hawser_aead::{BATCH, OpenBatch, Verdicts};
-use hawser_api::{DropReason, Encapsulation, Event, Spi, TunnelId};
+use hawser_api::{DropReason, Event, TunnelId};
 use hawser_net::{
-    Family, Fragment, IpHeader, Packet,
+    Family,
     ecn::{self, Decapsulated},
-    encap::{UdpEncapsulated, udp_encapsulated},
     esp_trailer::{self, TrailerError},
-    mss, parse_ip, parse_plain_ip, protocol,
-    replay::{ReplayError, ReplayWindow},
-    rewrite,
+    mss, parse_ip, parse_plain_ip, rewrite,
 };
 use hawser_xsk::Frame;
 
-use super::{EVENT_INTERVAL, Origin, Output, Path, forward::Way, group::Group};
-use crate::{
-    sa::InboundSa,
-    tables::{Tables, Tunnel},
-};
-
-/// SPI and sequence number.
-const ESP_HEADER: usize = 8;
-
-/// What changes with every packet of an inbound SA. It has one writer: the owning worker.
-pub(super) struct InboundState {
-    pub(super) generation: u64,
-    pub(super) window: ReplayWindow,
-}
-
-impl InboundState {
-    /// The size was checked with the update; `None` drops the SA's packets as unknown.
-    fn new(sa: &InboundSa) -> Option<Self> {
-        let window = ReplayWindow::resume(sa.replay_window, sa.esn, sa.seen).ok()?;
-        Some(Self {
-            generation: sa.generation,
-            window,
-        })
-    }
-}
-
-/// Replay windows on their way from one worker to another. Each is in one place only.
-pub struct Windows(Vec<(usize, InboundState)>);
+use super::{EVENT_INTERVAL, Origin, Output, Path, forward::Way, owned::Inside, replay_reason};
+use crate::tables::{Tables, Tunnel};
 
 /// An ESP packet that waits for decryption. The frame begins with the SPI and ends with the ICV.
 pub(super) struct Arrived {
-    /// There until the packet is opened.
-    frame: Option<Frame>,
-    sequence: u64,
+    pub(super) frame: Frame,
+    pub(super) sequence: u64,
+    /// The SA's.
+    pub(super) slot: u32,
     /// Outer TOS or traffic class, for ECN.
-    tos: u8,
-    /// Came in UDP from another address or port than the tunnel's: it is in the list of those.
-    moved: bool,
+    pub(super) tos: u8,
+    /// Its number among the verdicts, once it is in the cipher's batch.
+    pub(super) verdict: u8,
+}
+
+impl Arrived {
+    /// No verdict: not authentic.
+    pub(super) const UNJUDGED: u8 = u8::MAX;
 }
 
 /// Where an ESP packet came from that came from another address or port than its tunnel's. Kept
 /// apart from the packet: large, and rare.
 pub(super) struct Moved {
     /// The packet's place in the decryption batch.
-    at: usize,
-    address: IpAddr,
-    port: u16,
+    pub(super) at: usize,
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
 }
 
 /// A decrypted packet whose trailer was right. The frame begins with what should be an IP header.
@@ -74,124 +51,6 @@ struct Opened {
 }
 
 impl Path {
-    /// Makes replay windows for new SAs and retires those of SAs that are gone or another's. What was
-    /// retired, or handed over by another worker, comes back if the SA is this worker's at the very
-    /// next change; a window made anew would let in again what it has seen.
-    pub(super) fn adopt(&mut self, tables: &Tables) {
-        // Sorted by slot, as what is retired here will be.
-        let mut before = std::mem::take(&mut self.retired).into_iter().peekable();
-        let slots = self.inbound.len().max(tables.inbound.len());
-        self.inbound.resize_with(slots, || None);
-        for (slot, state) in self.inbound.iter_mut().enumerate() {
-            let sa = tables.inbound.get(slot).and_then(Option::as_ref);
-            let mine = sa.filter(|sa| tables.owner(sa) == Some(self.id));
-            let wanted = mine.map(|sa| sa.generation);
-            let mut back = None;
-            while let Some((_, state)) = before.next_if(|(at, _)| *at == slot) {
-                back = back.or(Some(state).filter(|state| Some(state.generation) == wanted));
-            }
-            if state.as_ref().map(|state| state.generation) == wanted {
-                continue;
-            }
-            self.retired.extend(state.take().map(|state| (slot, state)));
-            *state = back.or_else(|| InboundState::new(mine?));
-        }
-        self.inbound.truncate(tables.inbound.len());
-    }
-
-    /// Takes the windows out that the last change of tables gave to another worker.
-    pub(super) fn leave(&mut self, tables: &Tables) -> Windows {
-        let lives_on = |(slot, state): &mut (usize, InboundState)| {
-            let sa = tables.inbound.get(*slot).and_then(Option::as_ref);
-            sa.is_some_and(|sa| sa.generation == state.generation)
-        };
-        Windows(self.retired.extract_if(.., lives_on).collect())
-    }
-
-    /// Keeps windows for [`Path::adopt`].
-    pub(super) fn expect(&mut self, windows: Windows) {
-        self.retired.extend(windows.0);
-        self.retired.sort_by_key(|(slot, _)| *slot);
-    }
-
-    /// An ESP packet from the network: finds its SA, checks all that can be checked before
-    /// decryption, and adds it to the batch.
-    #[inline(always)]
-    pub(super) fn arrive(
-        &mut self,
-        tables: &Tables,
-        mut frame: Frame,
-        packet: &Packet,
-        out: &mut Output,
-    ) {
-        let Some(esp) = locate(frame.bytes(), packet) else {
-            let reason = match packet.ip.fragment {
-                Fragment::Whole => DropReason::EspMalformed,
-                Fragment::First | Fragment::Later => DropReason::OuterFragment,
-            };
-            return self.discard(frame, None, reason);
-        };
-        let bytes = &frame.bytes()[esp.offset..esp.offset + esp.len];
-        let Some(&[s0, s1, s2, s3, q0, q1, q2, q3]) = bytes.first_chunk::<ESP_HEADER>() else {
-            return self.discard(frame, None, DropReason::EspMalformed);
-        };
-        let spi = Spi(u32::from_be_bytes([s0, s1, s2, s3]));
-        let low = u32::from_be_bytes([q0, q1, q2, q3]);
-        let Some(entry) = tables.spis.get(spi) else {
-            if self.now >= self.told_spi + EVENT_INTERVAL {
-                self.told_spi = self.now;
-                out.events.push(Event::UnknownSpi {
-                    spi,
-                    source: packet.ip.src_addr(),
-                });
-            }
-            return self.discard(frame, None, DropReason::UnknownSpi);
-        };
-        if entry.owner != self.id {
-            self.counters.handed_off += 1;
-            return out.workers[entry.owner.index()].push(frame);
-        }
-        let found = tables.inbound[entry.slot as usize].as_deref();
-        let state = self.inbound[entry.slot as usize].as_ref();
-        let (Some(sa), Some(state)) = (found, state) else {
-            return self.discard(frame, None, DropReason::UnknownSpi);
-        };
-        let tunnel = sa.tunnel;
-        let checked = tables
-            .tunnel(tunnel)
-            .map(|tunnel| check_outer(tunnel, &packet.ip, esp.udp));
-        let source = match checked {
-            Some(Ok(source)) => source,
-            Some(Err(reason)) => return self.discard(frame, Some(tunnel), reason),
-            None => return self.discard(frame, None, DropReason::UnknownSpi),
-        };
-        // Two bytes at least: the pad length and the next header.
-        if sa.key.shape().ciphertext(esp.len).is_none_or(|len| len < 2) {
-            return self.discard(frame, Some(tunnel), DropReason::EspMalformed);
-        }
-        let sequence = state.window.infer(low);
-        if let Err(error) = state.window.check(sequence) {
-            return self.discard(frame, Some(tunnel), replay(error));
-        }
-        frame.narrow(esp.offset, esp.len);
-        if self.arrived.len() == BATCH {
-            self.open(tables, out);
-        }
-        let moved = source == Source::Moved;
-        if moved {
-            let at = self.arrived.len();
-            let (address, port) = (packet.ip.src_addr(), source_port(&packet.ip));
-            self.moved.push(Moved { at, address, port });
-        }
-        self.inbound_groups.add(entry.slot);
-        self.arrived.push(Arrived {
-            frame: Some(frame),
-            sequence,
-            tos: packet.ip.tos,
-            moved,
-        });
-    }
-
     /// Decrypts all that has arrived and routes what is authentic.
     pub(super) fn open(&mut self, tables: &Tables, out: &mut Output) {
         if self.arrived.is_empty() {
@@ -199,22 +58,17 @@ impl Path {
         }
         let verdicts = self.decrypt(tables);
         let mut arrived = std::mem::take(&mut self.arrived);
-        let mut judged = 0;
-        for number in 0.. {
-            let Some(group) = self.inbound_groups.get(number) else {
-                break;
-            };
-            judged = self.commit(tables, group, &mut arrived, (&verdicts, judged), out);
+        for (at, packet) in arrived.drain(..).enumerate() {
+            self.commit(tables, at, packet, &verdicts, out);
         }
-        arrived.clear();
         self.arrived = arrived;
-        self.inbound_groups.clear();
         self.moved.clear();
     }
 
-    /// One crypto batch over all that has arrived; the verdicts are in the order of the groups.
+    /// One crypto batch over all that has arrived, the packets of an SA side by side.
+    #[inline(never)]
     fn decrypt(&mut self, tables: &Tables) -> Verdicts {
-        let groups = &self.inbound_groups;
+        let groups = &mut self.inbound_groups;
         let mut batch = OpenBatch::new();
         let mut arrived = self.arrived.iter_mut();
         let mut arrived: [_; BATCH] = std::array::from_fn(|_| arrived.next());
@@ -224,81 +78,48 @@ impl Path {
                 continue;
             };
             for packet in groups.packets(group).filter_map(|at| arrived[at].take()) {
-                if let Some(frame) = &mut packet.frame {
-                    batch.push(&sa.key, packet.sequence, frame.bytes_mut());
-                }
+                packet.verdict = batch.len() as u8;
+                batch.push(&sa.key, packet.sequence, packet.frame.bytes_mut());
             }
         }
+        groups.clear();
         batch.open()
     }
 
-    /// The decrypted packets of one SA, whose verdicts begin at `judged`: replay commit, and on.
-    /// Where the next SA's verdicts begin.
-    #[inline]
+    /// A packet that has been through the cipher: replay commit, and on.
+    #[inline(always)]
     fn commit(
         &mut self,
         tables: &Tables,
-        group: Group,
-        arrived: &mut [Arrived],
-        (verdicts, judged): (&Verdicts, usize),
+        at: usize,
+        packet: Arrived,
+        verdicts: &Verdicts,
         out: &mut Output,
-    ) -> usize {
-        let found = tables.inbound[group.key as usize].as_deref();
-        let tunnel = found.and_then(|sa| tables.tunnel(sa.tunnel));
-        let (Some(sa), Some(tunnel)) = (found, tunnel) else {
-            // Cannot be: both were there when the packets arrived. All the same, none is lost
-            // uncounted.
-            let mut next = group.first();
-            while let Some(at) = next {
-                next = self.inbound_groups.after(at);
-                if let Some(frame) = arrived[at].frame.take() {
-                    self.discard(frame, None, DropReason::UnknownSpi);
-                }
-            }
-            return judged + found.map_or(0, |_| group.count as usize);
+    ) {
+        let Arrived {
+            frame, slot, tos, ..
+        } = packet;
+        let Some(Some(state)) = self.inbound.get_mut(slot as usize) else {
+            // Cannot be: it was there when the packet arrived.
+            return self.discard(frame, None, DropReason::UnknownSpi);
         };
-        let id = Some(sa.tunnel);
-        let mut received = Received::default();
-        let mut next = group.first();
-        for verdict in judged.. {
-            let Some(at) = next else {
-                break;
-            };
-            next = self.inbound_groups.after(at);
-            let packet = &mut arrived[at];
-            let Some(frame) = packet.frame.take() else {
-                continue;
-            };
-            let Some(authentic) = verdicts.get(verdict) else {
-                self.discard(frame, id, DropReason::AuthenticationFailed);
-                continue;
-            };
-            let Some(state) = &mut self.inbound[group.key as usize] else {
-                self.discard(frame, id, DropReason::UnknownSpi);
-                continue;
-            };
-            // Again, because an earlier packet of this batch may have had the same number.
-            if let Err(error) = state.window.commit(authentic) {
-                self.discard(frame, id, replay(error));
-                continue;
-            }
-            received.heard = true;
-            let tos = packet.tos;
-            if packet.moved {
-                self.report_moved(sa.tunnel, at, out);
-            }
-            if let Some(bytes) = self.decapsulate(tables, (sa, tunnel), frame, tos, out) {
-                received.packets += 1;
-                received.bytes += u64::from(bytes);
-            }
+        let inside = state.inside;
+        let tunnel = inside.tunnel;
+        let refused = match verdicts.get(usize::from(packet.verdict)) {
+            // Checked again, because an earlier packet of this batch may have had the same number.
+            Some(authentic) => state.window.commit(authentic).err().map(replay_reason),
+            None => Some(DropReason::AuthenticationFailed),
+        };
+        if let Some(reason) = refused {
+            return self.discard(frame, Some(tunnel), reason);
         }
-        let counters = &mut self.counters.tunnels[sa.tunnel.index()];
-        counters.received += received.packets;
-        counters.received_bytes += received.bytes;
-        if received.heard {
+        if let Some(counters) = self.counters.tunnels.get_mut(tunnel.index()) {
             counters.last_received = self.now;
         }
-        judged + group.count as usize
+        if !self.moved.is_empty() {
+            self.report_moved(tunnel, at, out);
+        }
+        self.decapsulate(tables, (slot, &inside), frame, tos, out);
     }
 
     /// Tells control where an authentic packet came from, if not too often.
@@ -317,88 +138,80 @@ impl Path {
         }
     }
 
-    /// An authentic packet: strips ESP, checks what was inside, and routes it. The inner packet's
-    /// length, or none when it was dropped.
-    #[inline]
+    /// An authentic packet: strips ESP, checks what was inside, and routes it.
+    #[inline(always)]
     fn decapsulate(
         &mut self,
         tables: &Tables,
-        (sa, tunnel): (&InboundSa, &Tunnel),
+        (slot, inside): (u32, &Inside),
         mut frame: Frame,
         outer_tos: u8,
         out: &mut Output,
-    ) -> Option<u32> {
-        let (start, end) = (ESP_HEADER + sa.esp.iv, frame.len() - sa.esp.icv);
-        let checked = frame.bytes().get(start..end).map(esp_trailer::parse);
-        let trailer = match checked.unwrap_or(Err(TrailerError::PadLength)) {
+    ) {
+        let tunnel = inside.tunnel;
+        let start = usize::from(inside.start);
+        let end = frame.len().wrapping_sub(usize::from(inside.icv));
+        let payload = frame.bytes().get(start..end);
+        let trailer = payload.map_or(Err(TrailerError::PadLength), esp_trailer::parse);
+        let trailer = match trailer {
             Ok(trailer) => trailer,
-            Err(error) => {
-                self.discard(frame, Some(sa.tunnel), trailer_reason(error));
-                return None;
+            Err(error) => return self.discard(frame, Some(tunnel), trailer_reason(error)),
+        };
+        let inner = &frame.bytes()[start..start + trailer.payload_len];
+        match parse_plain_ip(inner) {
+            // What asks for no look at the SA's selectors and for no change.
+            Some(ip)
+                if trailer.family == Family::V4
+                    && inside.open_v4
+                    && ecn::is_kept(ip.tos, outer_tos)
+                    && !ip.tcp_syn =>
+            {
+                frame.narrow(start, ip.total_len as usize);
+                self.count_received(tunnel, ip.total_len);
+                let way = Way {
+                    origin: Origin::Tunnel(tunnel),
+                    table: inside.table,
+                };
+                self.route(tables, frame, &ip, way, out);
             }
-        };
-        frame.narrow(start, trailer.payload_len);
-        let opened = Opened {
-            frame,
-            family: trailer.family,
-            outer_tos,
-        };
-        match parse_plain_ip(opened.frame.bytes()) {
-            Some(ip) => self.admit(tables, (sa, tunnel), opened, ip, out),
-            None => self.admit_odd(tables, (sa, tunnel), opened, out),
-        }
-    }
-
-    /// Apart, so that the usual packet's fields stay in registers.
-    #[inline(never)]
-    fn admit_odd(
-        &mut self,
-        tables: &Tables,
-        (sa, tunnel): (&InboundSa, &Tunnel),
-        opened: Opened,
-        out: &mut Output,
-    ) -> Option<u32> {
-        match parse_ip(opened.frame.bytes()) {
-            Ok(ip) => self.admit(tables, (sa, tunnel), opened, ip, out),
-            Err(_) => {
-                self.discard(opened.frame, Some(sa.tunnel), DropReason::InnerMalformed);
-                None
+            _ => {
+                frame.narrow(start, trailer.payload_len);
+                let opened = Opened {
+                    frame,
+                    family: trailer.family,
+                    outer_tos,
+                };
+                self.admit(tables, slot, opened, out);
             }
         }
     }
 
-    /// Checks the inner packet against what the tunnel may carry (RFC 4301, section 5.2) and
+    /// Checks any inner packet against what the tunnel may carry (RFC 4301, section 5.2) and
     /// routes it.
-    #[inline(always)]
-    fn admit(
-        &mut self,
-        tables: &Tables,
-        (sa, tunnel): (&InboundSa, &Tunnel),
-        opened: Opened,
-        mut ip: IpHeader,
-        out: &mut Output,
-    ) -> Option<u32> {
+    #[inline(never)]
+    fn admit(&mut self, tables: &Tables, slot: u32, opened: Opened, out: &mut Output) {
         let Opened {
             mut frame,
             family,
             outer_tos,
         } = opened;
+        let sa = tables.inbound.get(slot as usize).and_then(Option::as_deref);
+        let Some((sa, tunnel)) = sa.and_then(|sa| Some((sa, tables.tunnel(sa.tunnel)?))) else {
+            // Cannot be: both were there when the packet arrived.
+            return self.discard(frame, None, DropReason::UnknownSpi);
+        };
         let id = Some(sa.tunnel);
-        if ip.family != family {
-            self.discard(frame, id, DropReason::InnerMalformed);
-            return None;
-        }
+        let mut ip = match parse_ip(frame.bytes()) {
+            Ok(ip) if ip.family == family => ip,
+            Ok(_) | Err(_) => return self.discard(frame, id, DropReason::InnerMalformed),
+        };
         // What follows the packet is padding for traffic flow confidentiality (section 2.7).
         frame.truncate(ip.total_len as usize);
         if !sa.selectors.allows_inbound(&ip) {
-            self.discard(frame, id, DropReason::SelectorMismatchIn);
-            return None;
+            return self.discard(frame, id, DropReason::SelectorMismatchIn);
         }
         match ecn::decapsulate(ip.tos, outer_tos) {
-            Decapsulated::Drop => {
-                self.discard(frame, id, DropReason::EcnNotCapable);
-                return None;
-            }
+            Decapsulated::Drop => return self.discard(frame, id, DropReason::EcnNotCapable),
             Decapsulated::Keep(tos) if tos != ip.tos => {
                 match ip.family {
                     Family::V4 => rewrite::set_tos4(frame.bytes_mut(), tos),
@@ -411,22 +224,22 @@ impl Path {
         if ip.tcp_syn {
             clamp_mss(&mut frame, &ip, tunnel);
         }
+        self.count_received(sa.tunnel, ip.total_len);
         let way = Way {
             origin: Origin::Tunnel(sa.tunnel),
             table: tunnel.table,
         };
         self.route(tables, frame, &ip, way, out);
-        Some(ip.total_len)
     }
-}
 
-/// What came out of one SA in a batch.
-#[derive(Default)]
-struct Received {
-    packets: u64,
-    bytes: u64,
-    /// Something authentic came, of use or not: the peer lives.
-    heard: bool,
+    /// An inner packet of `len` bytes came out of the tunnel.
+    #[inline(always)]
+    fn count_received(&mut self, tunnel: TunnelId, len: u32) {
+        if let Some(counters) = self.counters.tunnels.get_mut(tunnel.index()) {
+            counters.received += 1;
+            counters.received_bytes += u64::from(len);
+        }
+    }
 }
 
 /// Lowers the MSS of a SYN packet so that what it asks for fits the tunnel.
@@ -440,96 +253,10 @@ pub(super) fn clamp_mss(frame: &mut Frame, ip: &hawser_net::IpHeader, tunnel: &T
     }
 }
 
-/// Where the ESP packet is in the frame.
-struct Located {
-    offset: usize,
-    len: usize,
-    udp: bool,
-}
-
-/// `None` when there is none: a fragment, or UDP that is not ESP.
-#[inline]
-fn locate(frame: &[u8], packet: &Packet) -> Option<Located> {
-    if packet.ip.fragment != Fragment::Whole {
-        return None;
-    }
-    let l3 = usize::from(packet.l3_offset);
-    let start = l3 + usize::from(packet.ip.l4_offset);
-    let end = l3 + packet.ip.total_len as usize;
-    match packet.ip.protocol {
-        protocol::ESP => Some(Located {
-            offset: start,
-            len: end - start,
-            udp: false,
-        }),
-        protocol::UDP => match udp_encapsulated(&frame[start..end]) {
-            UdpEncapsulated::Esp { offset, len } => Some(Located {
-                offset: start + offset,
-                len,
-                udp: true,
-            }),
-            UdpEncapsulated::Ike | UdpEncapsulated::KeepAlive | UdpEncapsulated::Malformed => None,
-        },
-        _ => None,
-    }
-}
-
-/// Whether a packet is between the tunnel's addresses, and whether it comes from where the peer
-/// was.
-///
-/// Both forms of ESP are accepted whatever the tunnel uses (RFC 7296, section 2.23). Inside UDP the
-/// peer may move, as NATs make it; the integrity check decides whether it was the peer.
-#[inline(always)]
-fn check_outer(tunnel: &Tunnel, ip: &IpHeader, udp: bool) -> Result<Source, DropReason> {
-    let ends = &tunnel.ends;
-    if ip.family != ends.family || ip.dst != ends.local {
-        return Err(DropReason::WrongOuterAddress);
-    }
-    let known_address = ip.src == ends.remote;
-    if !udp {
-        return if known_address {
-            Ok(Source::Known)
-        } else {
-            Err(DropReason::WrongOuterAddress)
-        };
-    }
-    let known_port = match tunnel.encapsulation {
-        Encapsulation::Udp { remote_port, .. } => source_port(ip) == remote_port,
-        Encapsulation::Plain => true,
-    };
-    Ok(if known_address && known_port {
-        Source::Known
-    } else {
-        Source::Moved
-    })
-}
-
-/// Where an ESP packet came from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// From where the peer was.
-    Known,
-    /// In UDP from elsewhere.
-    Moved,
-}
-
-#[inline(always)]
-fn source_port(ip: &IpHeader) -> u16 {
-    ip.ports().map_or(0, |(source, _)| source)
-}
-
 fn trailer_reason(error: TrailerError) -> DropReason {
     match error {
         TrailerError::PadLength | TrailerError::PadBytes => DropReason::BadPadding,
         TrailerError::Dummy => DropReason::DummyPacket,
         TrailerError::NextHeader(_) => DropReason::BadNextHeader,
-    }
-}
-
-fn replay(error: ReplayError) -> DropReason {
-    match error {
-        ReplayError::TooOld => DropReason::ReplayOld,
-        ReplayError::Duplicate => DropReason::ReplayDuplicate,
-        ReplayError::Zero | ReplayError::Overflow => DropReason::BadSequence,
     }
 }

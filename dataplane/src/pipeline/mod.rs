@@ -12,11 +12,13 @@
 //! A worker owns its pipeline by value. Nothing here knows of sockets, threads or clocks: the
 //! time comes in as an argument, the frames leave through [`Output`].
 
+mod arrive;
 mod exceptions;
 mod forward;
 mod group;
 mod inbound;
 mod outbound;
+mod owned;
 mod warm;
 
 use std::{net::IpAddr, sync::Arc};
@@ -26,15 +28,17 @@ use hawser_aead::BATCH;
 use hawser_api::{DropReason, Event, PortId, TableId, TunnelId, WorkerId};
 use hawser_net::{
     IpHeader, ParseError, hash::FlowHash, icmp::RateLimit, parse, parse_ip, parse_plain,
+    replay::ReplayError,
 };
 use hawser_xsk::{Frame, FramePool};
 
-pub use self::inbound::Windows;
+pub use self::owned::Windows;
 use self::{
     forward::{Transit, Way},
     group::Groups,
-    inbound::{Arrived, InboundState, Moved},
+    inbound::{Arrived, Moved},
     outbound::Staged,
+    owned::InboundState,
 };
 use crate::{counters::Counters, tables::Tables};
 
@@ -332,7 +336,10 @@ impl Pipeline {
 
     /// Makes the worker's own state fit the tables.
     fn prepare(&mut self) {
-        self.path.counters.grow(self.tables.tunnels.len());
+        let tunnels = self.tables.tunnels.len();
+        self.path.counters.grow(tunnels);
+        self.path.outbound_groups.grow(tunnels);
+        self.path.inbound_groups.grow(self.tables.inbound.len());
         self.path.adopt(&self.tables);
     }
 }
@@ -369,44 +376,6 @@ impl Path {
         }
     }
 
-    /// Frames of a port that faces the peers only.
-    #[inline]
-    fn receive_outside(
-        &mut self,
-        tables: &Tables,
-        frames: impl Iterator<Item = Frame>,
-        out: &mut Output,
-    ) {
-        if !tables.is_large() {
-            return self.arrive_all(tables, frames, out);
-        }
-        let mut frames = frames.fuse();
-        loop {
-            let mut burst: ArrayVec<Frame, BATCH> = ArrayVec::new();
-            burst.extend(frames.by_ref().take(BATCH));
-            if burst.is_empty() {
-                break;
-            }
-            self.warm_inbound(tables, &burst);
-            self.arrive_all(tables, burst.drain(..), out);
-        }
-    }
-
-    #[inline]
-    fn arrive_all(
-        &mut self,
-        tables: &Tables,
-        frames: impl Iterator<Item = Frame>,
-        out: &mut Output,
-    ) {
-        for frame in frames {
-            match parse_plain(frame.bytes()) {
-                Some(packet) => self.arrive(tables, frame, &packet, out),
-                None => self.arrive_odd(tables, frame, out),
-            }
-        }
-    }
-
     /// One frame of a port, whatever it is.
     #[inline(never)]
     fn receive(&mut self, tables: &Tables, id: PortId, mut frame: Frame, out: &mut Output) {
@@ -427,15 +396,6 @@ impl Path {
             table,
         };
         self.route(tables, frame, &packet.ip, way, out);
-    }
-
-    /// Apart, so that the usual packet's fields stay in registers.
-    #[inline(never)]
-    fn arrive_odd(&mut self, tables: &Tables, frame: Frame, out: &mut Output) {
-        match parse(frame.bytes()) {
-            Ok(packet) => self.arrive(tables, frame, &packet, out),
-            Err(error) => self.discard(frame, None, reason(error)),
-        }
     }
 
     /// Ends a batch: what is still staged is encrypted and sent, decrypted packets included, and
@@ -522,5 +482,14 @@ pub(crate) fn reason(error: ParseError) -> DropReason {
         ParseError::BadTotalLength => DropReason::BadIpLength,
         ParseError::BadChecksum => DropReason::BadIpChecksum,
         ParseError::TooManyExtensionHeaders => DropReason::TooManyExtensionHeaders,
+    }
+}
+
+/// The drop reason for a sequence number that the replay window refuses.
+fn replay_reason(error: ReplayError) -> DropReason {
+    match error {
+        ReplayError::TooOld => DropReason::ReplayOld,
+        ReplayError::Duplicate => DropReason::ReplayDuplicate,
+        ReplayError::Zero | ReplayError::Overflow => DropReason::BadSequence,
     }
 }

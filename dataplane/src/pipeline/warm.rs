@@ -34,23 +34,19 @@ impl Path {
                 let slot = entry.slot as usize;
                 slots.push((slot, len));
                 prefetch(&tables.inbound[slot]);
-                prefetch(&self.inbound[slot]);
+                prefetch_all(&self.inbound[slot]);
             }
         }
         for &(slot, _) in &slots {
             if let (Some(sa), Some(state)) = (&tables.inbound[slot], &self.inbound[slot]) {
-                prefetch_all(&**sa);
+                prefetch(&sa.key);
+                prefetch(&self.counters.tunnels[state.tunnel().index()]);
                 state.window.prefetch();
             }
         }
         for (slot, len) in slots {
             if let Some(sa) = &tables.inbound[slot] {
                 sa.key.prefetch_tables(len);
-                prefetch(&self.counters.tunnels[sa.tunnel.index()]);
-                if let Some(tunnel) = tables.tunnel(sa.tunnel) {
-                    prefetch(&tunnel.ends);
-                    prefetch(&tunnel.table);
-                }
             }
         }
     }
