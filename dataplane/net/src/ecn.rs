@@ -37,13 +37,33 @@ pub enum Decapsulated {
     Drop,
 }
 
-/// The outer TOS or traffic class byte for an inner one.
-#[must_use]
-#[inline]
-pub const fn encapsulate(inner: u8, dscp: OuterDscp) -> u8 {
-    match dscp {
-        OuterDscp::Copy => inner,
-        OuterDscp::Fixed(dscp) => dscp << 2 | inner & ECN_MASK,
+/// The outer TOS or traffic class byte as a function of the inner one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OuterTos {
+    /// Bits that are the inner byte's.
+    keep: u8,
+    /// Bits that are always set.
+    set: u8,
+}
+
+impl OuterTos {
+    /// With this DSCP, and the inner packet's ECN field.
+    #[must_use]
+    pub const fn new(dscp: OuterDscp) -> Self {
+        match dscp {
+            OuterDscp::Copy => Self { keep: 0xff, set: 0 },
+            OuterDscp::Fixed(dscp) => Self {
+                keep: ECN_MASK,
+                set: dscp << 2,
+            },
+        }
+    }
+
+    /// The outer byte for an inner one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(self, inner: u8) -> u8 {
+        inner & self.keep | self.set
     }
 }
 
@@ -145,9 +165,12 @@ mod tests {
     #[test]
     fn normal_mode_copies() {
         for ecn in [NOT_ECT, ECT0, ECT1, CE] {
-            assert_eq!(encapsulate(46 << 2 | ecn, OuterDscp::Copy), 46 << 2 | ecn);
             assert_eq!(
-                encapsulate(46 << 2 | ecn, OuterDscp::Fixed(10)),
+                OuterTos::new(OuterDscp::Copy).of(46 << 2 | ecn),
+                46 << 2 | ecn
+            );
+            assert_eq!(
+                OuterTos::new(OuterDscp::Fixed(10)).of(46 << 2 | ecn),
                 10 << 2 | ecn
             );
         }

@@ -35,10 +35,9 @@ pub(super) struct Brief {
     flow: u64,
     /// IPv4 destination; an IPv6 one is read from the frame.
     target: u32,
-    family: Family,
-    tos: u8,
+    /// What an outer header takes from it.
+    inner: Inner,
     ttl: u8,
-    df: bool,
     tcp_syn: bool,
 }
 
@@ -49,22 +48,14 @@ impl Brief {
             way,
             flow: hash.hash(ip),
             target: ip.dst4(),
-            family: ip.family,
-            tos: ip.tos,
+            inner: Inner {
+                family: ip.family,
+                tos: ip.tos,
+                df: ip.df,
+                transit: way.origin.is_transit(),
+            },
             ttl: ip.ttl,
-            df: ip.df,
             tcp_syn: ip.tcp_syn,
-        }
-    }
-
-    /// What the outer header takes from it.
-    #[inline]
-    fn inner(&self) -> Inner {
-        Inner {
-            family: self.family,
-            tos: self.tos,
-            df: self.df,
-            transit: self.way.origin.is_transit(),
         }
     }
 
@@ -80,7 +71,7 @@ impl Brief {
     /// Whether its time to live ends here.
     #[inline]
     fn expires(&self) -> bool {
-        self.way.origin.is_transit() && self.ttl <= 1
+        self.inner.transit && self.ttl <= 1
     }
 }
 
@@ -135,7 +126,7 @@ impl Path {
             };
             match *target {
                 Target::Tunnel(id) if brief.is_usual(tables, id, frame.len()) => {
-                    let inner = brief.inner();
+                    let inner = brief.inner;
                     self.stage(tables, frame, id, inner, out);
                 }
                 Target::Link(link) => {
@@ -232,8 +223,8 @@ impl Path {
         tunnel: &Tunnel,
         out: &mut Output,
     ) {
-        let Brief { way, family, .. } = *brief;
-        let id = tunnel.id;
+        let Brief { way, inner, .. } = *brief;
+        let (id, family) = (tunnel.id, inner.family);
         let Some(egress) = &tunnel.egress else {
             if !tunnel.has_outbound {
                 return self.discard(frame, Some(id), DropReason::TunnelDown);
@@ -255,7 +246,7 @@ impl Path {
         {
             clamp_mss(&mut frame, &ip, tunnel);
         }
-        let mut df = brief.df;
+        let mut df = inner.df;
         // IPv6 has no flag to clear.
         if df && tunnel.clear_inner_df && family == Family::V4 {
             rewrite::clear_df(frame.bytes_mut());
@@ -264,10 +255,7 @@ impl Path {
         if frame.len() > usize::from(tunnel.inside_mtu) {
             return self.too_big_for_tunnel(tables, frame, way, tunnel, out);
         }
-        let inner = Inner {
-            df,
-            ..brief.inner()
-        };
+        let inner = Inner { df, ..inner };
         self.stage(tables, frame, id, inner, out);
     }
 
@@ -294,7 +282,7 @@ impl Path {
         link: &Link,
         out: &mut Output,
     ) {
-        let Brief { way, family, .. } = *brief;
+        let Brief { way, inner, .. } = *brief;
         if brief.expires() {
             self.complain(tables, &frame, way, Problem::Expired);
             return self.refuse(frame, way, DropReason::TtlExpired);
@@ -302,8 +290,8 @@ impl Path {
         if frame.len() > link.mtu as usize {
             return self.too_big_for_link(tables, frame, brief, link, out);
         }
-        if way.origin.is_transit() {
-            decrement_ttl(&mut frame, family);
+        if inner.transit {
+            decrement_ttl(&mut frame, inner.family);
         }
         self.link(frame, brief, link, out);
     }
@@ -328,8 +316,8 @@ impl Path {
         };
         self.pool.give(frame);
         for mut piece in pieces {
-            if brief.way.origin.is_transit() {
-                decrement_ttl(&mut piece, brief.family);
+            if brief.inner.transit {
+                decrement_ttl(&mut piece, brief.inner.family);
             }
             self.link(piece, brief, link, out);
         }
@@ -338,7 +326,7 @@ impl Path {
     /// Writes the Ethernet header and sends.
     #[inline(always)]
     fn link(&mut self, mut frame: Frame, brief: &Brief, link: &Link, out: &mut Output) {
-        let kind = ethertype(brief.family == Family::V4);
+        let kind = ethertype(brief.inner.family == Family::V4);
         let written = if link.vlan == UNTAGGED {
             let written = frame.grow_front(ETHERNET);
             if written && let Some(header) = frame.bytes_mut().first_chunk_mut::<ETHERNET>() {
@@ -460,7 +448,7 @@ fn match_prefixes(tables: &Tables, transit: &[Transit]) -> [u32; BATCH] {
     for (packet, address) in transit.iter().zip(&mut addresses) {
         let brief = &packet.brief;
         *address = brief.target;
-        alike &= brief.way.table == table && brief.family == Family::V4;
+        alike &= brief.way.table == table && brief.inner.family == Family::V4;
     }
     if alike {
         if let Some(routes) = tables.route_table(table) {
@@ -473,7 +461,7 @@ fn match_prefixes(tables: &Tables, transit: &[Transit]) -> [u32; BATCH] {
         let brief = &packet.brief;
         *found = tables
             .route_table(brief.way.table)
-            .and_then(|routes| match brief.family {
+            .and_then(|routes| match brief.inner.family {
                 Family::V4 => routes.v4.lookup(brief.target),
                 Family::V6 => routes.v6.lookup(packet.frame.as_ref().map_or(0, target6)),
             })
@@ -484,7 +472,7 @@ fn match_prefixes(tables: &Tables, transit: &[Transit]) -> [u32; BATCH] {
 
 /// Where a packet goes, in the standard library's type.
 fn destination(frame: &Frame, brief: &Brief) -> IpAddr {
-    match brief.family {
+    match brief.inner.family {
         Family::V4 => IpAddr::V4(brief.target.into()),
         Family::V6 => IpAddr::V6(target6(frame).into()),
     }

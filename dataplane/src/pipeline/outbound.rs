@@ -1,8 +1,8 @@
 //! Into the tunnel: sequence numbers, headers, one crypto batch (RFC 4303, section 3.3).
 
 use hawser_aead::{BATCH, SealBatch};
-use hawser_api::{DropReason, OuterDf, PortId, TunnelId};
-use hawser_net::{Family, ecn, esp_trailer};
+use hawser_api::{DropReason, PortId, TunnelId};
+use hawser_net::{Family, esp_trailer};
 use hawser_xsk::Frame;
 
 use super::{Output, Path, forward::decrement_ttl};
@@ -120,7 +120,7 @@ impl Path {
                 true => Fate::Summed,
                 false => Fate::Sent,
             };
-            let (mut sent, mut bytes) = (0, 0);
+            let (before, mut bytes) = (batch.len(), 0);
             while let Some(packet) = packets.next()
                 && let Some(frame) = &mut packet.frame
                 && let Some(sequence) = sequences.next()
@@ -131,7 +131,6 @@ impl Path {
                 packet.fate = fate;
                 match headers(frame, packet.inner, egress, identification) {
                     Some(esp) => {
-                        sent += 1;
                         bytes += len;
                         batch.push(&egress.sa.key, sequence, esp);
                     }
@@ -139,7 +138,7 @@ impl Path {
                 }
             }
             let counters = &mut self.counters.tunnels[group.key as usize];
-            counters.sent += sent;
+            counters.sent += (batch.len() - before) as u64;
             counters.sent_bytes += bytes;
         }
         batch.seal();
@@ -194,7 +193,7 @@ fn headers<'f>(
         decrement_ttl(frame, inner.family);
     }
     let len = frame.len();
-    let front = egress.front();
+    let front = egress.front;
     let trailer = esp_trailer::len(len, egress.esp.block);
     if !frame.grow(front, trailer + egress.esp.icv) {
         return None;
@@ -205,12 +204,8 @@ fn headers<'f>(
         trailer,
         esp_trailer::next_header(inner.family),
     );
-    let df = match egress.df {
-        OuterDf::Copy => inner.df,
-        OuterDf::Set => true,
-        OuterDf::Clear => false,
-    };
-    let tos = ecn::encapsulate(inner.tos, egress.dscp);
+    let df = inner.df & egress.copy_df | egress.set_df;
+    let tos = egress.tos.of(inner.tos);
     egress.template.stamp(bytes, tos, df, identification);
     Some(&mut bytes[egress.template.esp_offset()..])
 }

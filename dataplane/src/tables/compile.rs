@@ -2,8 +2,14 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use hawser_api::{Dscp, Encapsulation, NextHop, PortId, TunnelId, WorkerId};
-use hawser_net::{Family, Prefix, ecn::OuterDscp, encap::OuterTemplate, lpm::Lpm, mtu};
+use hawser_api::{Dscp, Encapsulation, NextHop, OuterDf, PortId, TunnelId, WorkerId};
+use hawser_net::{
+    Family, Prefix,
+    ecn::{OuterDscp, OuterTos},
+    encap::OuterTemplate,
+    lpm::Lpm,
+    mtu,
+};
 use ipnet::IpNet;
 
 use super::{
@@ -162,13 +168,15 @@ pub(super) fn tunnel(model: &Model, id: TunnelId) -> Option<Tunnel> {
         inside_mtu =
             mtu::inside_mtu(outside_mtu, template.family(), template.udp(), esp).unwrap_or(0);
         egress = ethernet.map(|_| Egress {
+            front: template.len() + esp.iv,
             template,
             esp,
-            dscp: match config.dscp {
+            tos: OuterTos::new(match config.dscp {
                 Dscp::Copy => OuterDscp::Copy,
                 Dscp::Fixed(value) => OuterDscp::Fixed(value),
-            },
-            df: config.outer_df,
+            }),
+            copy_df: config.outer_df == OuterDf::Copy,
+            set_df: config.outer_df == OuterDf::Set,
             sa: Arc::clone(sa),
         });
     }

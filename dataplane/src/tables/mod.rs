@@ -18,9 +18,9 @@ use std::{
     sync::Arc,
 };
 
-use hawser_api::{Encapsulation, GroupId, OuterDf, PortId, TableId, TunnelId, WorkerId};
+use hawser_api::{Encapsulation, GroupId, PortId, TableId, TunnelId, WorkerId};
 use hawser_net::{
-    Family, ecmp::Group, ecn::OuterDscp, encap::OuterTemplate, lpm::Lpm, mtu::EspLengths,
+    Family, ecmp::Group, ecn::OuterTos, encap::OuterTemplate, lpm::Lpm, mtu::EspLengths,
 };
 
 pub use compile::ethertype;
@@ -233,21 +233,16 @@ pub struct Egress {
     pub template: OuterTemplate,
     /// The cipher's lengths.
     pub esp: EspLengths,
-    /// DSCP of the outer header.
-    pub dscp: OuterDscp,
-    /// DF of the outer header.
-    pub df: OuterDf,
+    /// Bytes in front of the inner packet: all headers and the IV.
+    pub front: usize,
+    /// DSCP and ECN of the outer header.
+    pub tos: OuterTos,
+    /// DF of the outer header: that of the inner one.
+    pub copy_df: bool,
+    /// DF of the outer header: always.
+    pub set_df: bool,
     /// The SA.
     pub sa: Arc<OutboundSa>,
-}
-
-impl Egress {
-    /// Bytes in front of the inner packet: all headers and the IV.
-    #[inline]
-    #[must_use]
-    pub fn front(&self) -> usize {
-        self.template.len() + self.esp.iv
-    }
 }
 
 /// From how many tunnels on their SAs' keys and tables do not stay in a core's own caches.
