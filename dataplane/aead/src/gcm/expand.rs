@@ -71,7 +71,7 @@ impl Key {
     #[inline]
     pub(crate) fn prefetch(&self, len: usize) {
         prefetch_all(&self.round_keys);
-        // The packet's blocks, one of them header and AAD, and the lengths.
+        // The packet's blocks, one of them the AAD, and the lengths.
         let blocks = len.div_ceil(16).min(tables::tables().stretch() + 1);
         let from = POWERS - blocks;
         prefetch_all(&self.powers[from..POWERS]);

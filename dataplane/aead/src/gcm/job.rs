@@ -99,22 +99,22 @@ impl<'k> Job<'k> {
         self.lengths.low() as usize / 8
     }
 
-    /// Blocks of the stream: header and data, the last one perhaps not full.
+    /// Blocks of data, the last one perhaps not full.
     #[inline(always)]
     pub(super) fn blocks(&self) -> usize {
-        1 + self.len().div_ceil(16)
+        self.len().div_ceil(16)
     }
 
-    /// Vectors of the stream, the last one perhaps not full.
+    /// Vectors of data, the last one perhaps not full.
     #[inline(always)]
     pub(super) fn vectors<S: Simd>(&self) -> usize {
-        self.end().div_ceil(S::BYTES)
+        self.len().div_ceil(S::BYTES)
     }
 
-    /// Vectors of data alone.
+    /// Whether the data ends before vector `vector` begins, not where it does.
     #[inline(always)]
-    pub(super) fn data_vectors<S: Simd>(&self) -> usize {
-        self.len().div_ceil(S::BYTES)
+    pub(super) fn has_tail<S: Simd>(&self, _: S, vector: usize) -> bool {
+        self.len() < vector * S::BYTES
     }
 
     /// The AAD as a GHASH block.
@@ -145,87 +145,32 @@ impl<'k> Job<'k> {
         )
     }
 
-    /// Ciphertext of stream vector `vector` for GHASH: the AAD instead of the header, and zeros
-    /// beyond the data's end. `first` and `last` say whether it may be the first or the last, so
-    /// that what is then to be done need not be asked of others.
+    /// Ciphertext of vector `vector` for GHASH. `tail` says that it may not be full: then zeros
+    /// follow the data.
     #[inline(always)]
-    pub(super) fn load<S: Simd>(&self, s: S, vector: usize, first: bool, last: bool) -> S::V {
+    pub(super) fn load<S: Simd>(&self, s: S, vector: usize, tail: bool) -> S::V {
         let at = vector * S::BYTES;
-        let v = self.load_at(s, at, last && self.end() < at + S::BYTES);
-        self.with_aad(s, vector, first, v)
-    }
-
-    /// Adds key stream to stream vector `vector`, but not to the header; returns what is then
-    /// there as [`load`](Self::load) does.
-    #[inline(always)]
-    pub(super) fn apply<S: Simd>(
-        &self,
-        s: S,
-        vector: usize,
-        first: bool,
-        last: bool,
-        mut key_stream: S::V,
-    ) -> S::V {
-        if first && vector == 0 {
-            key_stream = s.without_first(key_stream);
-        }
-        let at = vector * S::BYTES;
-        let v = self.add_at(s, at, last && self.end() < at + S::BYTES, key_stream);
-        self.with_aad(s, vector, first, v)
-    }
-
-    /// Ciphertext of data vector `vector` for GHASH, zero beyond the data's end. `last` says
-    /// whether it is the last.
-    #[inline(always)]
-    pub(super) fn load_data<S: Simd>(&self, s: S, vector: usize, last: bool) -> S::V {
-        self.load_at(s, HEAD + vector * S::BYTES, last)
-    }
-
-    /// Adds key stream to data vector `vector`, and returns what is then there as
-    /// [`load_data`](Self::load_data) does.
-    #[inline(always)]
-    pub(super) fn apply_to_data<S: Simd>(
-        &self,
-        s: S,
-        vector: usize,
-        last: bool,
-        key_stream: S::V,
-    ) -> S::V {
-        self.add_at(s, HEAD + vector * S::BYTES, last, key_stream)
-    }
-
-    #[inline(always)]
-    fn with_aad<S: Simd>(&self, s: S, vector: usize, first: bool, v: S::V) -> S::V {
-        if first && vector == 0 {
-            s.with_first_from(v, &self.aad)
-        } else {
-            v
-        }
-    }
-
-    /// A vector of the packet from byte `at`, bytes of blocks reversed; of the last no more than
-    /// there is before the tag.
-    #[inline(always)]
-    fn load_at<S: Simd>(&self, s: S, at: usize, last: bool) -> S::V {
-        // SAFETY: within the packet; and behind the last vector are 16 bytes of tag.
+        // SAFETY: within the data; and behind the last vector are 16 bytes of tag.
         s.reverse(unsafe {
-            let from = self.packet.add(at);
-            if last {
-                s.load_tail(from, self.end() - at)
+            let from = self.packet.add(HEAD + at);
+            if tail {
+                s.load_tail(from, (self.len() - at).min(S::BYTES))
             } else {
                 s.load(from)
             }
         })
     }
 
-    /// Adds key stream to such a vector.
+    /// Adds key stream to vector `vector`, and returns what is then there as [`load`](Self::load)
+    /// does.
     #[inline(always)]
-    fn add_at<S: Simd>(&self, s: S, at: usize, last: bool, key_stream: S::V) -> S::V {
-        // SAFETY: as for `load_at`.
+    pub(super) fn apply<S: Simd>(&self, s: S, vector: usize, tail: bool, key_stream: S::V) -> S::V {
+        let at = vector * S::BYTES;
+        // SAFETY: as for `load`.
         s.reverse(unsafe {
-            let to = self.packet.add(at);
-            if last {
-                s.add_tail(to, self.end() - at, key_stream)
+            let to = self.packet.add(HEAD + at);
+            if tail {
+                s.add_tail(to, (self.len() - at).min(S::BYTES), key_stream)
             } else {
                 s.add(to, key_stream)
             }
@@ -260,29 +205,12 @@ impl<'k> Job<'k> {
         unsafe { core::ptr::write_bytes(self.packet.add(HEAD), 0, self.len()) }
     }
 
-    /// Index of the power that block `block` of the stream is to be multiplied with. Blocks are
-    /// hashed in stretches of `stretch` (a power of 2) from the packet's start; in the last one, which may
-    /// be shorter, the length block follows and has the power 1.
+    /// Index of the power that the first block of data is to be multiplied with in a packet of a
+    /// single stretch, where the length block follows the last one. The AAD's is the one before. Of
+    /// longer packets it is below zero: to be used once as many blocks were hashed.
     #[inline(always)]
-    pub(super) fn power(&self, block: usize, stretch: usize) -> usize {
-        if block < self.last_stretch(stretch) {
-            POWERS - stretch + (block & (stretch - 1))
-        } else {
-            POWERS - 1 - (self.blocks() - block)
-        }
-    }
-
-    /// First block of the last stretch.
-    #[inline(always)]
-    pub(super) fn last_stretch(&self, stretch: usize) -> usize {
-        (self.blocks() - 1) & !(stretch - 1)
-    }
-
-    /// [`power`](Self::power) of the AAD, which is block 0, in a packet of a single stretch. That
-    /// of the data is the next.
-    #[inline(always)]
-    pub(super) fn aad_power(&self) -> usize {
-        POWERS - 1 - self.blocks()
+    pub(super) fn data_power(&self) -> usize {
+        (POWERS - 1).wrapping_sub(self.blocks())
     }
 }
 
@@ -293,10 +221,10 @@ fn head(packet: &mut [u8]) -> &mut [u8; HEAD] {
     head.expect("a packet has header, IV and tag")
 }
 
-/// Counters from `first` on for vector `vector`, to be added to [`Job::base`].
+/// Counters of vector `vector` of the data, to be added to [`Job::base`].
 #[inline(always)]
-pub(super) fn counters<S: Simd>(s: S, first: usize, vector: usize) -> S::V {
-    let at = first + vector * S::LANES;
+pub(super) fn counters<S: Simd>(s: S, vector: usize) -> S::V {
+    let at = 2 + vector * S::LANES;
     debug_assert!(at + S::LANES <= COUNTERS_LEN);
     // SAFETY: a packet's length is limited to what the table holds.
     unsafe { s.load(COUNTERS.as_ptr().add(at).cast()) }

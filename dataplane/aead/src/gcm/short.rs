@@ -104,7 +104,7 @@ pub(super) fn open<
             {
                 for i in share(N + 2, round, R) {
                     if i < N {
-                        data[i] = team.jobs[i / U].load_data(s, i % U, i % U + 1 == U);
+                        data[i] = team.jobs[i / U].load(s, i % U, i % U + 1 == U);
                     }
                     hash.piece::<U, N, SAME>(s, &team, i, &data);
                 }
@@ -140,7 +140,7 @@ fn states<S: Simd, const U: usize, const N: usize, const X: usize, const SAME: b
 ) -> [S::V; X] {
     let mut x = [team.tag_counters(s); X];
     for i in 0..N {
-        x[i] = s.xor(team.jobs[i / U].base(s), counters(s, 2, i % U));
+        x[i] = s.xor(team.jobs[i / U].base(s), counters(s, i % U));
     }
     x
 }
@@ -154,7 +154,7 @@ fn apply<S: Simd, const U: usize, const N: usize, const X: usize, const SAME: bo
 ) -> [S::V; N] {
     let mut data = [s.zero(); N];
     for i in 0..N {
-        data[i] = team.jobs[i / U].apply_to_data(s, i % U, i % U + 1 == U, x[i]);
+        data[i] = team.jobs[i / U].apply(s, i % U, i % U + 1 == U, x[i]);
     }
     data
 }
@@ -193,7 +193,7 @@ impl<S: Simd> Hash<S> {
         } else {
             let (packet, vector) = (i / U, i % U);
             let job = team.jobs[packet];
-            let power = job.aad_power() + 1 + vector * S::LANES;
+            let power = job.data_power() + vector * S::LANES;
             let (powers, seconds) = job.key.powers_of(s, power);
             self.sum.add(s, data[i], powers, seconds);
             if vector + 1 == U {

@@ -17,8 +17,8 @@ pub(super) fn take_lowest(bits: &mut u64) -> u8 {
     lowest
 }
 
-/// Packets that end together, all of one key if `SAME`. Of the arrays the first `count` matter; the
-/// rest are any packets of the batch, and what comes out of their lanes is not used.
+/// Packets that end together, all of one key if `SAME`. The first `count` matter; the rest are any
+/// packets of the batch, and what comes out of their lanes is not used.
 #[derive(Clone, Copy)]
 pub(super) struct Team<'a, 'k, const SAME: bool> {
     pub(super) jobs: [&'a Job<'k>; 4],
@@ -41,6 +41,47 @@ impl<'a, 'k, const SAME: bool> Team<'a, 'k, SAME> {
             indices,
             count: S::LANES,
         }
+    }
+
+    /// As [`take`](Self::take), but there may be fewer.
+    #[inline(always)]
+    pub(super) fn take_some<S: Simd>(_: S, jobs: &'a [Job<'k>], packets: &mut u64) -> Self {
+        let mut indices = [take_lowest(packets); 4];
+        let mut count = 1;
+        for index in &mut indices[1..S::LANES] {
+            if *packets != 0 {
+                *index = take_lowest(packets);
+                count += 1;
+            }
+        }
+        Self {
+            jobs: indices.map(|i| &jobs[usize::from(i)]),
+            indices,
+            count,
+        }
+    }
+
+    /// The same team, all packets of which have one key.
+    #[inline(always)]
+    fn of_one_key(&self) -> Team<'a, 'k, true> {
+        Team {
+            jobs: self.jobs,
+            indices: self.indices,
+            count: self.count,
+        }
+    }
+
+    #[inline(always)]
+    fn heads<S: Simd, const R: usize>(&self, s: S) -> (S::V, S::V) {
+        let mut pads = self.tag_counters(s);
+        for round in 1..R {
+            pads = s.aes(pads, self.round_keys(s, round));
+        }
+        pads = s.aes_last(pads, self.round_keys(s, R));
+        let mut sums = Sum::zero(s);
+        let (powers, seconds) = self.first_powers(s);
+        sums.add(s, self.gather(s, Job::aad), powers, seconds);
+        (sums.reduce(s, polynomial(s)), pads)
     }
 
     /// The key of round `round` for a vector of packet `packet`.
@@ -84,17 +125,25 @@ impl<'a, 'k, const SAME: bool> Team<'a, 'k, SAME> {
     #[inline(always)]
     pub(super) fn add_aads<S: Simd>(&self, s: S, sums: &mut Sum<S>) {
         let aads = self.gather(s, Job::aad);
-        let powers = self.gather(s, |job| &job.key.powers[job.aad_power()]);
-        let seconds = self.gather(s, |job| &job.key.seconds[job.aad_power()]);
+        let powers = self.gather(s, |job| &job.key.powers[job.data_power() - 1]);
+        let seconds = self.gather(s, |job| &job.key.seconds[job.data_power() - 1]);
         sums.add(s, aads, powers, seconds);
     }
 
     /// Adds the block after the data.
     #[inline(always)]
     pub(super) fn add_lengths<S: Simd>(&self, s: S, sums: &mut Sum<S>) {
-        let powers = self.of_keys(s, |job| &job.key.powers[POWERS - 1]);
-        let seconds = self.of_keys(s, |job| &job.key.seconds[POWERS - 1]);
+        let (powers, seconds) = self.first_powers(s);
         sums.add(s, self.gather(s, Job::lengths), powers, seconds);
+    }
+
+    /// The hash keys, and what else multiplication needs of them.
+    #[inline(always)]
+    fn first_powers<S: Simd>(&self, s: S) -> (S::V, S::V) {
+        (
+            self.of_keys(s, |job| &job.key.powers[POWERS - 1]),
+            self.of_keys(s, |job| &job.key.seconds[POWERS - 1]),
+        )
     }
 
     /// The tags, each in its packet's lane, where `sums` is complete and `pads` are the
@@ -102,6 +151,14 @@ impl<'a, 'k, const SAME: bool> Team<'a, 'k, SAME> {
     #[inline(always)]
     fn tags<S: Simd>(s: S, sums: Sum<S>, pads: S::V) -> S::V {
         s.xor(s.reverse(sums.reduce(s, polynomial(s))), pads)
+    }
+
+    /// The hashes of the packets, each in its packet's lane, where `sums` are those of AAD and data.
+    #[inline(always)]
+    pub(super) fn complete<S: Simd>(&self, s: S, sums: &[Sum<S>; 4]) -> Sum<S> {
+        let mut sums = Sum::fold_each(s, sums);
+        self.add_lengths(s, &mut sums);
+        sums
     }
 
     /// Writes the tags.
@@ -135,90 +192,22 @@ impl<'a, 'k, const SAME: bool> Team<'a, 'k, SAME> {
     }
 }
 
-/// Packets whose AAD and data are hashed, until there are enough for a team.
-pub(super) struct Ends<'a, 'k, S: Simd> {
-    jobs: &'a [Job<'k>],
-    indices: [u8; 4],
-    sums: [Sum<S>; 4],
-    pads: [Block; 4],
-    count: usize,
-}
-
-impl<'a, 'k, S: Simd> Ends<'a, 'k, S> {
-    #[inline(always)]
-    pub(super) fn none(s: S, jobs: &'a [Job<'k>]) -> Self {
-        Self {
-            jobs,
-            indices: [0; 4],
-            sums: [Sum::zero(s); 4],
-            pads: [Block::default(); 4],
-            count: 0,
-        }
+/// What comes before the data of each packet of a team: the hashes of the AAD, and in each
+/// packet's lane the encrypted tag counter. `same` says whether all have one key.
+#[inline(always)]
+pub(super) fn heads<S: Simd, const R: usize>(
+    s: S,
+    team: &Team<'_, '_, false>,
+    same: bool,
+) -> ([Block; 4], S::V) {
+    let (sums, pads) = if same {
+        team.of_one_key().heads::<S, R>(s)
+    } else {
+        team.heads::<S, R>(s)
+    };
+    let mut hashes = [Block::default(); 4];
+    for (i, hash) in hashes.iter_mut().enumerate().take(S::LANES) {
+        hash.store(s.lane(sums, i));
     }
-
-    /// Takes a packet, its hash, and in the first lane of `pad` what hides its tag. Says whether
-    /// the team is full.
-    #[inline(always)]
-    fn push(&mut self, s: S, index: u8, sum: Sum<S>, pad: S::V) -> bool {
-        // Never more than there are lanes: said so that no bound need be checked.
-        let at = self.count % 4;
-        self.indices[at] = index;
-        self.sums[at] = sum;
-        self.pads[at].store(s.lane(pad, 0));
-        self.count += 1;
-        self.count == S::LANES
-    }
-
-    /// The team, its hashes and pads.
-    #[inline(always)]
-    fn team(&mut self, s: S) -> (Team<'a, 'k, false>, Sum<S>, S::V) {
-        let team = Team {
-            jobs: self.indices.map(|i| &self.jobs[usize::from(i)]),
-            indices: self.indices,
-            count: self.count,
-        };
-        let mut sums = Sum::fold_each(s, &self.sums);
-        team.add_lengths(s, &mut sums);
-        let [a, b, c, d] = &self.pads;
-        self.count = 0;
-        (team, sums, s.gather_from([a, b, c, d]))
-    }
-
-    /// Takes a packet to be sealed, as [`push`](Self::push) does.
-    #[inline(always)]
-    pub(super) fn seal(&mut self, s: S, index: u8, sum: Sum<S>, pad: S::V) {
-        if self.push(s, index, sum, pad) {
-            self.seal_rest(s);
-        }
-    }
-
-    /// Seals a team that may not be full.
-    #[inline(always)]
-    pub(super) fn seal_rest(&mut self, s: S) {
-        if self.count > 0 {
-            let (team, sums, pads) = self.team(s);
-            team.seal(s, sums, pads);
-        }
-    }
-
-    /// Takes a packet to be opened, as [`push`](Self::push) does. Sets the bits of packets that
-    /// are authentic.
-    #[inline(always)]
-    pub(super) fn open(&mut self, s: S, index: u8, sum: Sum<S>, pad: S::V) -> u64 {
-        if self.push(s, index, sum, pad) {
-            self.open_rest(s)
-        } else {
-            0
-        }
-    }
-
-    /// Opens a team that may not be full.
-    #[inline(always)]
-    pub(super) fn open_rest(&mut self, s: S) -> u64 {
-        if self.count == 0 {
-            return 0;
-        }
-        let (team, sums, pads) = self.team(s);
-        team.open(s, sums, pads)
-    }
+    (hashes, pads)
 }

@@ -164,7 +164,7 @@ impl Plan {
         let mut short = [0; short::MOST];
         let mut same = true;
         for (i, job) in jobs.iter().enumerate() {
-            let vectors = job.data_vectors::<S>();
+            let vectors = job.vectors::<S>();
             same &= core::ptr::eq(job.key, jobs[0].key);
             // Without a branch, as lengths come in any order.
             for (u, packets) in short.iter_mut().enumerate().take(S::SIDE_BY_SIDE) {
@@ -210,7 +210,7 @@ macro_rules! each_class {
 #[inline(always)]
 fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>]) {
     let plan = Plan::new(s, jobs);
-    long::seal::<S, R>(s, jobs, tables().stretch(), plan.long);
+    long::seal::<S, R>(s, jobs, tables().stretch(), plan.same, plan.long);
     each_class!(plan, |packets, VECTORS, DATA, STATES| {
         if plan.same {
             short::seal::<S, R, VECTORS, DATA, STATES, true>(s, jobs, packets);
@@ -223,7 +223,7 @@ fn seal<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>]) {
 #[inline(always)]
 fn open<S: Simd, const R: usize>(s: S, jobs: &[Job<'_>]) -> u64 {
     let plan = Plan::new(s, jobs);
-    let mut authentic = long::open::<S, R>(s, jobs, tables().stretch(), plan.long);
+    let mut authentic = long::open::<S, R>(s, jobs, tables().stretch(), plan.same, plan.long);
     each_class!(plan, |packets, VECTORS, DATA, STATES| {
         authentic |= if plan.same {
             short::open::<S, R, VECTORS, DATA, STATES, true>(s, jobs, packets)

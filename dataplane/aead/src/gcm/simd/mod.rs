@@ -68,7 +68,12 @@ pub(super) trait Simd: Copy {
     /// Longest packets, in vectors, that go side by side: as long as the states of
     /// [`LANES`](Self::LANES) of them fit the registers.
     const SIDE_BY_SIDE: usize;
-    /// Vectors of a packet to be opened whose AES runs side by side, at most 7.
+    /// Whether there are masked loads and stores: `load_tail` and `add_tail` then cost no more than
+    /// `load` and `add`.
+    const MASKS: bool = false;
+    /// Most vectors of a packet to be sealed whose AES runs side by side, at most 8.
+    const SEAL_GROUP: usize;
+    /// Most vectors of a packet to be opened whose AES runs side by side, at most 8.
     const OPEN_GROUP: usize;
     /// How GHASH multiplies: see `ghash`.
     const SCHOOLBOOK: bool = false;
@@ -95,10 +100,6 @@ pub(super) trait Simd: Copy {
     fn gather(self, blocks: [__m128i; 4]) -> Self::V;
     /// The block in the first lane, zero in the others.
     fn first(self, block: __m128i) -> Self::V;
-    /// Another block in the first lane.
-    fn with_first(self, v: Self::V, block: __m128i) -> Self::V;
-    /// Zero in the first lane.
-    fn without_first(self, v: Self::V) -> Self::V;
     /// Lane `i`.
     fn lane(self, v: Self::V, i: usize) -> __m128i;
     /// The sum of all lanes.
@@ -116,7 +117,7 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// [`BYTES`](Self::BYTES) writable bytes, of any alignment.
     unsafe fn store(self, to: *mut u8, v: Self::V);
-    /// Reads `len` bytes (1 to `BYTES`), and puts zeros after them.
+    /// Reads `len` bytes (at most `BYTES`), and puts zeros after them.
     ///
     /// # Safety
     /// `len + 16` readable bytes.
@@ -134,7 +135,7 @@ pub(super) trait Simd: Copy {
             v
         }
     }
-    /// Adds key stream to the first `len` bytes (1 to `BYTES`) in memory, and returns those, and
+    /// Adds key stream to the first `len` bytes (at most `BYTES`) in memory, and returns those, and
     /// zeros after them.
     ///
     /// # Safety
@@ -156,11 +157,11 @@ pub(super) trait Simd: Copy {
         }
     }
 
-    /// As [`with_first`](Self::with_first), from memory.
+    /// As [`first`](Self::first), from memory.
     #[inline(always)]
-    fn with_first_from(self, v: Self::V, block: &Block) -> Self::V {
+    fn first_from(self, block: &Block) -> Self::V {
         // SAFETY: a block is 16 readable bytes.
-        self.with_first(v, unsafe { _mm_loadu_si128(block.as_ptr().cast()) })
+        self.first(unsafe { _mm_loadu_si128(block.as_ptr().cast()) })
     }
 
     /// The block in every lane.

@@ -36,6 +36,7 @@ impl Simd for Xmm {
     type V = __m128i;
     const LANES: usize = 1;
     const SIDE_BY_SIDE: usize = 0;
+    const SEAL_GROUP: usize = 4;
     const OPEN_GROUP: usize = 4;
 
     #[inline(always)]
@@ -83,14 +84,6 @@ impl Simd for Xmm {
         block
     }
     #[inline(always)]
-    fn with_first(self, _: __m128i, block: __m128i) -> __m128i {
-        block
-    }
-    #[inline(always)]
-    fn without_first(self, _: __m128i) -> __m128i {
-        self.zero()
-    }
-    #[inline(always)]
     fn lane(self, v: __m128i, _: usize) -> __m128i {
         v
     }
@@ -116,13 +109,13 @@ impl Simd for Xmm {
     }
     #[inline(always)]
     unsafe fn load_tail(self, from: *const u8, len: usize) -> __m128i {
-        // SAFETY: at least one byte counts, and 16 follow.
+        // SAFETY: 16 bytes follow those that count.
         self.and(unsafe { self.load(from) }, self.mask(len))
     }
     #[inline(always)]
     unsafe fn add_tail(self, at: *mut u8, len: usize, key_stream: __m128i) -> __m128i {
         let mask = self.mask(len);
-        // SAFETY: at least one byte counts, and 16 follow.
+        // SAFETY: 16 bytes follow those that count.
         let v = self.xor(unsafe { self.load(at) }, self.and(key_stream, mask));
         unsafe { self.store(at, v) };
         self.and(v, mask)

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::{
     __m128i, __m256i, _mm_loadu_si128, _mm_storeu_si128, _mm_xor_si128, _mm256_aesenc_epi128,
-    _mm256_aesenclast_epi128, _mm256_and_si256, _mm256_blend_epi32, _mm256_broadcastsi128_si256,
+    _mm256_aesenclast_epi128, _mm256_and_si256, _mm256_broadcastsi128_si256,
     _mm256_castsi128_si256, _mm256_castsi256_si128, _mm256_clmulepi64_epi128,
     _mm256_extracti128_si256, _mm256_inserti128_si256, _mm256_loadu_si256,
     _mm256_permute2x128_si256, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_shuffle_epi32,
@@ -40,6 +40,7 @@ impl Simd for Ymm {
     type V = __m256i;
     const LANES: usize = 2;
     const SIDE_BY_SIDE: usize = 4;
+    const SEAL_GROUP: usize = 4;
     const OPEN_GROUP: usize = 4;
 
     #[inline(always)]
@@ -85,14 +86,6 @@ impl Simd for Ymm {
     #[inline(always)]
     fn first(self, block: __m128i) -> __m256i {
         unsafe { _mm256_zextsi128_si256(block) }
-    }
-    #[inline(always)]
-    fn with_first(self, v: __m256i, block: __m128i) -> __m256i {
-        unsafe { _mm256_blend_epi32::<0x0f>(v, _mm256_castsi128_si256(block)) }
-    }
-    #[inline(always)]
-    fn without_first(self, v: __m256i) -> __m256i {
-        unsafe { _mm256_blend_epi32::<0x0f>(v, _mm256_setzero_si256()) }
     }
     #[inline(always)]
     fn lane(self, v: __m256i, i: usize) -> __m128i {

@@ -2,14 +2,14 @@
 //! with a mask.
 
 use core::arch::x86_64::{
-    __m128i, __m512i, _mm_xor_si128, _mm256_castsi256_si128, _mm256_extracti128_si256,
+    __m128i, __m512i, _bzhi_u64, _mm_xor_si128, _mm256_castsi256_si128, _mm256_extracti128_si256,
     _mm256_xor_si256, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_and_si512,
     _mm512_broadcast_i32x4, _mm512_castsi128_si512, _mm512_castsi512_si128, _mm512_castsi512_si256,
     _mm512_clmulepi64_epi128, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64,
-    _mm512_inserti32x4, _mm512_loadu_si512, _mm512_mask_mov_epi64, _mm512_mask_storeu_epi8,
-    _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8, _mm512_maskz_mov_epi64, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_shuffle_epi32, _mm512_shuffle_i64x2, _mm512_storeu_si512,
-    _mm512_ternarylogic_epi64, _mm512_xor_si512, _mm512_zextsi128_si512,
+    _mm512_inserti32x4, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8,
+    _mm512_maskz_mov_epi8, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_epi32,
+    _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_ternarylogic_epi64, _mm512_xor_si512,
+    _mm512_zextsi128_si512,
 };
 
 use super::{Simd, Xmm, pin, reversal, tie};
@@ -41,10 +41,11 @@ impl Zmm {
 
 pin!(pin_zmm, __m512i, zmm_reg, "avx512f");
 
-/// Ones in the lowest `len` bits, `len` being 1 to 64.
+/// Ones in the lowest `len` bits, `len` being at most 64.
 #[inline(always)]
 fn bits(len: usize) -> u64 {
-    u64::MAX >> (64 - len)
+    // SAFETY: only called with the instruction at hand.
+    unsafe { _bzhi_u64(u64::MAX, len as u32) }
 }
 
 // SAFETY of the blocks without a remark of their own: `self` proves that the processor has the
@@ -54,7 +55,9 @@ impl Simd for Zmm {
     type V = __m512i;
     const LANES: usize = 4;
     const SIDE_BY_SIDE: usize = 2;
-    const OPEN_GROUP: usize = 7;
+    const MASKS: bool = true;
+    const SEAL_GROUP: usize = 8;
+    const OPEN_GROUP: usize = 8;
     const SCHOOLBOOK: bool = true;
 
     #[inline(always)]
@@ -107,14 +110,6 @@ impl Simd for Zmm {
     #[inline(always)]
     fn first(self, block: __m128i) -> __m512i {
         unsafe { _mm512_zextsi128_si512(block) }
-    }
-    #[inline(always)]
-    fn with_first(self, v: __m512i, block: __m128i) -> __m512i {
-        unsafe { _mm512_mask_mov_epi64(v, 0b11, _mm512_castsi128_si512(block)) }
-    }
-    #[inline(always)]
-    fn without_first(self, v: __m512i) -> __m512i {
-        unsafe { _mm512_maskz_mov_epi64(!0b11, v) }
     }
     #[inline(always)]
     fn lane(self, v: __m512i, i: usize) -> __m128i {
