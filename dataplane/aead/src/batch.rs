@@ -6,6 +6,7 @@ use crate::gcm::Jobs;
 use crate::key::{OpeningKey, SealingKey};
 use crate::packet::Packet;
 use crate::sequence::Sequence;
+use crate::suite::{Shape, Suite};
 
 /// Most packets in a batch. 64, so that one machine word holds the verdicts.
 pub const BATCH: usize = 64;
@@ -13,10 +14,18 @@ pub const BATCH: usize = 64;
 /// Bytes of the longest packet, from SPI to ICV: the largest frame of the packet path.
 pub const MAX_PACKET: usize = 16 * 1024;
 
+/// Which lengths packets of AES-GCM may have. Known here, and not only to the key, the check of most
+/// packets is one comparison.
+const GCM: Shape = Suite::Aes128Gcm16.shape();
+
+#[inline(always)]
+fn fits(shape: Shape, packet: &[u8]) -> bool {
+    shape.ciphertext(packet.len()).is_some()
+}
+
 /// Packets to be encrypted by one call.
 #[derive(Default)]
 pub struct SealBatch<'a> {
-    len: usize,
     jobs: Jobs<'a>,
     others: Others<'a, SealingKey>,
 }
@@ -74,39 +83,42 @@ impl<'a> SealBatch<'a> {
     /// multiple of the AES block with a CBC suite.
     #[inline]
     pub fn push(&mut self, key: &'a SealingKey, sequence: Sequence, packet: &'a mut [u8]) {
-        assert!(!self.is_full(), "the batch is full");
-        assert!(
-            key.shape().ciphertext(packet.len()).is_some(),
-            "no room for IV and ICV, or an odd length"
-        );
+        let len = self.len();
+        assert!(len < BATCH, "the batch is full");
         let sequence = sequence.consume(key.id());
         match key.vector() {
-            Some(key) => self.jobs.push_to_seal(key, sequence, packet),
+            Some(key) => {
+                assert!(fits(GCM, packet), "no room for IV and ICV");
+                self.jobs.push_to_seal(key, sequence, packet);
+            }
             None => {
-                let packet = Packet::new(packet, sequence);
-                self.others.push(self.len, key, packet);
+                assert!(
+                    fits(key.shape(), packet),
+                    "no room for IV and ICV, or an odd length"
+                );
+                self.others.push(len, key, Packet::new(packet, sequence));
             }
         }
-        self.len += 1;
     }
 
     /// Packets pushed so far.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.jobs.len() + self.others.packets.len()
     }
 
     /// Whether nothing was pushed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Whether nothing more can be pushed.
     #[must_use]
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.len == BATCH
+        self.len() == BATCH
     }
 
     /// Writes sequence number, IV, ciphertext and ICV of every packet, and gives the packets up.
@@ -120,7 +132,6 @@ impl<'a> SealBatch<'a> {
             start += SealingKey::seal_run(&keys[start..], &mut packets[start..]);
         }
         self.others.clear();
-        self.len = 0;
     }
 }
 
@@ -152,13 +163,15 @@ impl<'a> OpenBatch<'a> {
     pub fn push(&mut self, key: &'a OpeningKey, sequence: u64, packet: &'a mut [u8]) {
         let at = self.len();
         self.sequences.push(sequence);
-        if key.shape().ciphertext(packet.len()).is_none() {
-            wipe_malformed(packet);
-        } else if let Some(key) = key.vector() {
-            self.jobs.push_to_open(key, sequence, packet);
-            self.in_jobs |= 1 << at;
-        } else {
-            self.others.push(at, key, Packet::new(packet, sequence));
+        match key.vector() {
+            Some(key) if fits(GCM, packet) => {
+                self.jobs.push_to_open(key, sequence, packet);
+                self.in_jobs |= 1 << at;
+            }
+            None if fits(key.shape(), packet) => {
+                self.others.push(at, key, Packet::new(packet, sequence));
+            }
+            _ => wipe_malformed(packet),
         }
     }
 

@@ -14,6 +14,10 @@ impl VectorKey {
 pub(crate) struct Jobs<'k>(core::marker::PhantomData<&'k VectorKey>);
 
 impl<'k> Jobs<'k> {
+    pub(crate) fn len(&self) -> usize {
+        0
+    }
+
     pub(crate) fn push_to_seal(&mut self, key: &'k VectorKey, _: u64, _: &'k mut [u8]) {
         match *key {}
     }

@@ -37,6 +37,11 @@ pub(super) fn new_key(rung: Rung, key: &[u8], salt: &[u8], esn: bool) -> Option<
 pub(crate) struct Jobs<'k>(ArrayVec<Job<'k>, BATCH>);
 
 impl<'k> Jobs<'k> {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Takes a packet to be sealed, and writes its sequence number and IV. From SPI to tag its
     /// length was checked.
     #[inline]
