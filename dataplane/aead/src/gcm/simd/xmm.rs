@@ -36,8 +36,8 @@ impl Simd for Xmm {
     type V = __m128i;
     const LANES: usize = 1;
     const SIDE_BY_SIDE: usize = 0;
-    const SEAL_GROUP: usize = 4;
-    const OPEN_GROUP: usize = 4;
+    const SEAL_GROUP: usize = 8;
+    const OPEN_GROUP: usize = 8;
 
     #[inline(always)]
     fn zero(self) -> __m128i {

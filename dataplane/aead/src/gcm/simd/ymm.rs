@@ -40,8 +40,8 @@ impl Simd for Ymm {
     type V = __m256i;
     const LANES: usize = 2;
     const SIDE_BY_SIDE: usize = 4;
-    const SEAL_GROUP: usize = 4;
-    const OPEN_GROUP: usize = 4;
+    const SEAL_GROUP: usize = 6;
+    const OPEN_GROUP: usize = 8;
 
     #[inline(always)]
     fn zero(self) -> __m256i {
