@@ -223,3 +223,51 @@ fn without_a_running_control_the_exit_code_is_three() {
         assert!(stderr(&output).contains("no `hawser run` answers at nowhere/control.sock"));
     }
 }
+
+/// A pipe whose reader has gone, as after `| head` has seen enough.
+fn unread() -> std::io::PipeWriter {
+    let (_, writer) = std::io::pipe().unwrap();
+    writer
+}
+
+#[test]
+fn a_reader_that_goes_changes_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("hawser.toml"), CONFIG).unwrap();
+    let keys = ["manual-keys", "-t", "lab/a", "-t", "lab/b"];
+    let keys = [&keys[..], &["--out-a", "keys.toml", "--out-b", "b.toml"]].concat();
+    // Without its key file the configuration is refused, and `run` says so on standard error.
+    for (arguments, code) in [
+        (&["explain"][..], 0),
+        (&["explain", "no_such_reason"], 2),
+        (&["help", "config"], 0),
+        (&["check", "--offline", "-c", "hawser.toml"], 2),
+        (&["run", "-c", "hawser.toml"], 2),
+        (&["status", "--run-dir", "nowhere"], 3),
+        (&keys, 0),
+    ] {
+        let status = Command::new(env!("CARGO_BIN_EXE_hawser"))
+            .args(arguments)
+            .current_dir(path)
+            .stdout(unread())
+            .stderr(unread())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}: {status}");
+    }
+    assert!(path.join("b.toml").exists());
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_hawser"))
+        .arg("explain")
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("standard output"), "{said}");
+}

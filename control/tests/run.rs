@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -550,6 +551,32 @@ fn events_are_told() {
     let status = gateway.wait_for("the warning", |s| !s["tunnels"][0]["warning"].is_null());
     let warning = status["tunnels"][0]["warning"].as_str().unwrap();
     assert!(warning.contains("SA 0x00001061"), "{warning}");
+}
+
+#[test]
+fn watching_ends_with_the_reader() {
+    let mut gateway = Gateway::new(&["a"]);
+    gateway.start();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut watch = gateway.hawser(&["status", "--watch", "--json"]);
+    let mut watch = watch.stdout(writer).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).unwrap();
+    let seen: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(names(&seen), [("lab/a", 0)]);
+    let begun = Instant::now();
+    let ended = loop {
+        if let Some(status) = watch.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > PATIENCE {
+            watch.kill().unwrap();
+            watch.wait().unwrap();
+            panic!("it goes on for nobody");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(ended.code(), Some(0));
 }
 
 #[test]

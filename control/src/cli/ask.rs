@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{FAILED, NOT_RUNNING, OK, REFUSED, print, runtime};
+use super::{FAILED, NOT_RUNNING, OK, REFUSED, complain, print, runtime};
 use crate::{
     config,
     control_socket::{self, Answer, Ask, Reloaded},
@@ -47,19 +47,22 @@ impl Target {
             let socket = control_socket::path(&run_dir);
             match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    eprintln!(
+                    complain(format_args!(
                         "hawser: no `hawser run` answers at {}: start it, or name its run folder \
                          with --run-dir or its configuration with -c",
                         socket.display()
-                    );
+                    ));
                     NOT_RUNNING
                 }
                 io::ErrorKind::PermissionDenied => {
-                    eprintln!("hawser: {}: {error}; run this as root", socket.display());
+                    complain(format_args!(
+                        "hawser: {}: {error}; run this as root",
+                        socket.display()
+                    ));
                     FAILED
                 }
                 _ => {
-                    eprintln!("hawser: {}: {error}", socket.display());
+                    complain(format_args!("hawser: {}: {error}", socket.display()));
                     FAILED
                 }
             }
@@ -99,7 +102,7 @@ pub(super) fn reload(arguments: &ReloadArguments) -> u8 {
     if arguments.json {
         match serde_json::to_string_pretty(&answer) {
             Ok(text) => print(&format!("{text}\n")),
-            Err(error) => eprintln!("hawser: {error}"),
+            Err(error) => complain(format_args!("hawser: {error}")),
         }
     } else {
         tell(&answer);
@@ -128,9 +131,9 @@ fn tell(answer: &Answer) {
 /// Says what an answer that was not hoped for means.
 pub(super) fn explain_failure(answer: &Answer) {
     match answer {
-        Answer::Failed { reason, remedy } => eprintln!("hawser: {reason}; {remedy}"),
-        Answer::Stopping => eprintln!("hawser: it is just ending"),
-        _ => eprintln!("hawser: an answer to another question: are both of the same version?"),
+        Answer::Failed { reason, remedy } => complain(format_args!("hawser: {reason}; {remedy}")),
+        Answer::Stopping => complain("hawser: it is just ending"),
+        _ => complain("hawser: an answer to another question: are both of the same version?"),
     }
 }
 

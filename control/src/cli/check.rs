@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigFile, OK, REFUSED, print, runtime};
+use super::{ConfigFile, OK, REFUSED, complain, print, runtime};
 use crate::{
     config::{self, Config, Diagnostics, Severity},
     netlink::Kernel,
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         };
         match serde_json::to_string_pretty(&report) {
             Ok(text) => print(&format!("{text}\n")),
-            Err(error) => eprintln!("hawser: {error}"),
+            Err(error) => complain(format_args!("hawser: {error}")),
         }
     } else {
         print(&diagnostics.to_string());

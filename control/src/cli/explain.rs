@@ -3,7 +3,7 @@
 use clap::Args;
 use hawser_api::DropReason;
 
-use super::{OK, REFUSED, print};
+use super::{OK, REFUSED, complain, print};
 use crate::config::did_you_mean;
 
 #[derive(Args)]
@@ -34,9 +34,9 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         return OK;
     }
     let names: Vec<&str> = DropReason::ALL.iter().map(|r| r.name()).collect();
-    eprintln!(
+    complain(format_args!(
         "hawser: there is no drop reason `{wanted}`: {}`hawser explain` lists them all",
         did_you_mean(&wanted, &names)
-    );
+    ));
     REFUSED
 }

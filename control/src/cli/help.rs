@@ -2,7 +2,7 @@
 
 use clap::{Args, CommandFactory};
 
-use super::{OK, REFUSED, print};
+use super::{OK, REFUSED, complain, print};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -25,7 +25,9 @@ pub(super) fn run<C: CommandFactory>(arguments: &Arguments) -> u8 {
                 print(&format!("{}\n", named.clone().render_long_help()));
             }
             None => {
-                eprintln!("hawser: there is no command `{topic}`; `hawser help` lists them");
+                complain(format_args!(
+                    "hawser: there is no command `{topic}`; `hawser help` lists them"
+                ));
                 return REFUSED;
             }
         },

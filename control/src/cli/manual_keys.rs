@@ -12,7 +12,7 @@ use hawser_aead::Suite;
 use hawser_api::Spi;
 use zeroize::Zeroizing;
 
-use super::{FAILED, OK};
+use super::{FAILED, OK, complain, print};
 use crate::config::keys::{NewKey, render};
 
 #[derive(Args)]
@@ -46,17 +46,17 @@ fn parse_spi(text: &str) -> Result<Spi, String> {
 pub(super) fn run(arguments: &Arguments) -> u8 {
     match make(arguments) {
         Ok(()) => {
-            println!(
-                "wrote keys of {} tunnel(s) ({}) to {} and {}",
+            print(&format!(
+                "wrote keys of {} tunnel(s) ({}) to {} and {}\n",
                 arguments.tunnels.len(),
                 arguments.suite,
                 arguments.out_a.display(),
                 arguments.out_b.display()
-            );
+            ));
             OK
         }
         Err(error) => {
-            eprintln!("hawser: {error:#}");
+            complain(format_args!("hawser: {error:#}"));
             FAILED
         }
     }

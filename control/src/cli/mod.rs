@@ -8,12 +8,14 @@ mod check;
 mod explain;
 mod help;
 mod manual_keys;
+mod output;
 mod run;
 mod status;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use output::{complain, print};
 
 /// Success.
 const OK: u8 = 0;
@@ -111,14 +113,6 @@ pub fn main() -> ExitCode {
         Command::Help(arguments) => help::run::<Cli>(&arguments),
     };
     ExitCode::from(code)
-}
-
-/// Prints to standard output; a closed pipe (`| head`) ends the program quietly.
-fn print(text: &str) {
-    use std::io::Write;
-    if std::io::stdout().lock().write_all(text.as_bytes()).is_err() {
-        std::process::exit(OK.into());
-    }
 }
 
 /// A tokio runtime for this thread.

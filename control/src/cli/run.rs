@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{ConfigFile, FAILED, OK, REFUSED, runtime};
+use super::{ConfigFile, FAILED, OK, REFUSED, complain, runtime};
 use crate::daemon::{self, Options, RunError};
 
 #[derive(Args)]
@@ -39,19 +39,21 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
     let result = match runtime() {
         Ok(runtime) => runtime.block_on(daemon::run(options)),
         Err(error) => {
-            eprintln!("hawser: {error}");
+            complain(format_args!("hawser: {error}"));
             return FAILED;
         }
     };
     match result {
         Ok(()) => OK,
         Err(RunError::Refused(diagnostics)) => {
-            eprint!("{diagnostics}");
-            eprintln!("hawser: {} is refused", arguments.file.config.display());
+            complain(format_args!(
+                "{diagnostics}hawser: {} is refused",
+                arguments.file.config.display()
+            ));
             REFUSED
         }
         Err(error) => {
-            eprintln!("hawser: {error}");
+            complain(format_args!("hawser: {error}"));
             FAILED
         }
     }

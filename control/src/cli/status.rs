@@ -4,7 +4,7 @@ use std::{io::IsTerminal, thread::sleep, time::Duration};
 
 use clap::Args;
 
-use super::{FAILED, OK, ask::Target, ask::explain_failure, print};
+use super::{FAILED, OK, ask::Target, ask::explain_failure, complain, output::print_to_reader};
 use crate::{
     control_socket::{Answer, Ask},
     status::{PortStatus, Status, TunnelStatus, WorkerStatus},
@@ -47,21 +47,22 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
             match json {
                 Ok(json) => json + "\n",
                 Err(error) => {
-                    eprintln!("hawser: {error}");
+                    complain(format_args!("hawser: {error}"));
                     return FAILED;
                 }
             }
         } else {
             render(&status, arguments.all)
         };
-        if arguments.watch && !arguments.json && std::io::stdout().is_terminal() {
+        let redrawn = arguments.watch && !arguments.json && std::io::stdout().is_terminal();
+        let read = if redrawn {
             // Home, then the text, then whatever is left of the screen before: no flicker.
             let lines = text.replace('\n', "\x1b[K\n");
-            print(&format!("\x1b[H{lines}\x1b[J"));
+            print_to_reader(&format!("\x1b[H{lines}\x1b[J"))
         } else {
-            print(&text);
-        }
-        if !arguments.watch {
+            print_to_reader(&text)
+        };
+        if !arguments.watch || !read {
             return OK;
         }
         sleep(Duration::from_secs(1));
