@@ -35,6 +35,7 @@ use crate::{
     gateway::Gateway,
     interrupt,
     netns::Namespace,
+    output::say,
     topology::{Family, SITE_INTERFACE, Side, Topology, TopologyConfig, outside_port},
     traffic::{
         Endpoints, FlowSpec, Sizes, flows,
@@ -154,10 +155,10 @@ pub fn run(options: &CompareOptions) -> Result<Report> {
         seconds: options.seconds,
         comparisons: Vec::new(),
     };
-    println!(
+    say(format_args!(
         "Hawser and {}: AES-128-GCM, {} tunnel(s), {} flows, one core each in turn",
         options.peer, options.tunnels, options.flows
-    );
+    ))?;
     for &size in &options.sizes {
         let mut rates = [Vec::new(), Vec::new()];
         for round in 0..options.rounds {
@@ -166,15 +167,15 @@ pub fn run(options: &CompareOptions) -> Result<Report> {
                 let rate = measure(options, size, theirs)?;
                 rates[usize::from(theirs)].push(rate);
             }
-            println!(
+            say(format_args!(
                 "{size:>5} B  round {}: {:>7.1} kpps, {:>7.1} kpps of theirs",
                 round + 1,
                 rates[0][usize::from(round)] / 1e3,
-                rates[1][usize::from(round)] / 1e3,
-            );
+                rates[1][usize::from(round)] / 1e3
+            ))?;
         }
         let comparison = compare(size, &rates);
-        println!("{comparison}");
+        say(&comparison)?;
         report.comparisons.push(comparison);
     }
     if let Some(path) = &options.json {

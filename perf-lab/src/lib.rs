@@ -18,6 +18,7 @@ pub mod interrupt;
 pub mod iperf;
 pub mod nat;
 pub mod netns;
+pub mod output;
 pub mod policer;
 mod programs;
 pub mod scenario;

@@ -13,6 +13,7 @@ use hawser_lab::{
     gateway::Pair,
     interrupt, iperf,
     netns::{remove_stale, unavailable},
+    output::{ReaderGone, complain, say},
     policer::Cap,
     scenario::{self, Scenario},
     topology::{Family, Side, Topology, TopologyConfig},
@@ -238,14 +239,18 @@ fn parse_number(text: &str) -> Result<u64, String> {
     }
 }
 
+/// As if SIGPIPE had ended it, which a shell shows as 128 and the signal's number: not all was done.
+const READER_GONE: u8 = 128 + 13;
+
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hawser-lab: {error:#}");
-            ExitCode::FAILURE
-        }
+    let Err(error) = run(Cli::parse()) else {
+        return ExitCode::SUCCESS;
+    };
+    if error.is::<ReaderGone>() {
+        return ExitCode::from(READER_GONE);
     }
+    complain(format_args!("hawser-lab: {error:#}"));
+    ExitCode::FAILURE
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -262,7 +267,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Clean => {
             let removed = remove_stale()?;
             hawser_lab::config::remove_stale_folders();
-            println!("removed {removed} namespaces");
+            say(format_args!("removed {removed} namespaces"))?;
             Ok(())
         }
     }
@@ -271,7 +276,7 @@ fn run(cli: Cli) -> Result<()> {
 fn run_scenarios(names: &[String]) -> Result<()> {
     if names.is_empty() {
         for scenario in scenario::ALL {
-            println!("{:<20} {}", scenario.name, scenario.about);
+            say(format_args!("{:<20} {}", scenario.name, scenario.about))?;
         }
         return Ok(());
     }
@@ -288,15 +293,15 @@ fn run_scenarios(names: &[String]) -> Result<()> {
         let began = std::time::Instant::now();
         match scenario.run() {
             Ok(findings) => {
-                println!(
+                say(format_args!(
                     "ok    {} ({:.1} s)\n{findings}",
                     scenario.name,
                     began.elapsed().as_secs_f64()
-                );
+                ))?;
             }
             Err(error) => {
                 interrupt::check()?;
-                println!("FAIL  {}\n    {error:#}\n", scenario.name);
+                say(format_args!("FAIL  {}\n    {error:#}\n", scenario.name))?;
                 failed.push(scenario.name);
             }
         }
@@ -344,13 +349,13 @@ fn run_iperf(args: &IperfArgs) -> Result<()> {
     };
     let family = if args.v6 { Family::V6 } else { Family::V4 };
     let result = iperf::run(&topology, Side::A, family, args.streams, args.seconds, &[])?;
-    println!(
+    say(format_args!(
         "{:.3} Gbps of TCP payload over {} connections, {} segments sent again, MSS {}",
         result.bits_per_second / 1e9,
         result.streams,
         result.retransmits,
         result.mss
-    );
+    ))?;
     pair.map_or(Ok(()), Pair::stop)
 }
 
@@ -364,18 +369,18 @@ fn run_up(args: &UpArgs) -> Result<()> {
     let pair = Pair::start(&topology, default_pair(args.tunnels, args.suite, args.keys))?;
     for side in [Side::A, Side::B] {
         let gateway = if side == Side::A { &pair.a } else { &pair.b };
-        println!(
+        say(format_args!(
             "site {0}: ip netns exec {1} …; gateway {0}: ip netns exec {2} …, files in {3}",
             side.letter(),
             topology.site(side).name(),
             topology.gateway(side).name(),
             gateway.directory().path().display()
-        );
+        ))?;
     }
-    println!(
+    say(format_args!(
         "outside: ip netns exec {} …; Ctrl-C ends all",
         topology.outside().name()
-    );
+    ))?;
     while interrupt::sleep(Duration::from_secs(1)).is_ok() {}
     pair.stop()
 }

@@ -20,7 +20,7 @@ use nix::{
     unistd::{Pid, geteuid},
 };
 
-use crate::shell;
+use crate::{output::complain, shell};
 
 /// Where `ip netns` keeps its names.
 const NETNS_DIR: &str = "/run/netns";
@@ -243,7 +243,10 @@ pub fn join(path: &Path) -> Result<()> {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.name) {
-            eprintln!("cannot remove namespace {}: {error:#}", self.name);
+            complain(format_args!(
+                "cannot remove namespace {}: {error:#}",
+                self.name
+            ));
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     config::{GatewaySpec, KeysBy, PairSpec, TunnelSpec},
     gateway::Pair,
     interrupt,
+    output::say,
     policer::{Cap, Policer},
     topology::{SITE_INTERFACE, Side, Topology, TopologyConfig},
     traffic::{Sizes, live::LiveSink},
@@ -174,13 +175,13 @@ pub fn run(options: DemoOptions) -> Result<Summary> {
         options.suite,
         options.keys.describe(),
         summary::cap_text(options.cap),
-    ));
+    ))?;
     let busy = others_take()?;
     if busy > 0.2 {
         view.say(&format!(
             "note: other programs take {:.0} % of the processors; figures will be smaller for it",
             100.0 * busy
-        ));
+        ))?;
     }
     let mut lab = Lab::build(options)?;
     let status = lab.pair.a.status()?;
@@ -188,7 +189,7 @@ pub fn run(options: DemoOptions) -> Result<Summary> {
         "{}\n{}",
         summary::engine(&status),
         lab.options.placement.describe()
-    ));
+    ))?;
     let mut summary = Summary::new(&lab.options, &status, lab.pair.a.started_in);
 
     let one = phase::overload(&mut lab, &mut view, phase::Spread::OneTunnel, 0)?;
@@ -200,11 +201,14 @@ pub fn run(options: DemoOptions) -> Result<Summary> {
     summary.read_end(&lab.pair.a.status()?, &lab.pair.b.status()?);
     lab.close()?;
     view.finish();
-    println!("{summary}");
+    // The file first: it is there for whoever asked for it, also when nobody reads on.
     if let Some(path) = &summary.options_json {
         let text = serde_json::to_string_pretty(&summary)?;
         std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
-        println!("Figures: {}", path.display());
+    }
+    say(&summary)?;
+    if let Some(path) = &summary.options_json {
+        say(format_args!("Figures: {}", path.display()))?;
     }
     Ok(summary)
 }

@@ -107,7 +107,7 @@ fn phase(
         Spread::AllTunnels => Endpoints::Spread,
     };
     let range = (first, u32::from(count));
-    view.start_phase(name, lab.options.seconds);
+    view.start_phase(name, lab.options.seconds)?;
     let mut generators = Vec::new();
     for (sink, &sender) in lab.sinks.iter_mut().zip(lab.options.direction.senders()) {
         sink.reset_latency()?;
@@ -134,7 +134,7 @@ fn phase(
             second,
             &Rates::between(&last, &sample, lab.options.cap),
             lab.options.cap,
-        );
+        )?;
         last = sample;
     }
     let offered_after = counts(&generators)?;
@@ -152,7 +152,7 @@ fn phase(
         ways.push(WaySummary::new(sender, offered, rates.ways[n], report));
     }
     let summary = PhaseSummary::new(name, rates, ways).with_cap(lab.options.cap);
-    view.end_phase(&summary);
+    view.end_phase(&summary)?;
     Ok(summary)
 }
 

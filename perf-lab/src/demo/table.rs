@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
 
+use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{
     sample::{Rates, TunnelRate},
     summary::{PhaseSummary, gigabits},
 };
-use crate::policer::Cap;
+use crate::{output::say, policer::Cap};
 
 /// Most tunnels that get a line of their own; the rest is in the total.
 const MOST_LINES: usize = 32;
@@ -48,15 +49,16 @@ impl View {
     }
 
     /// Prints a line that stays.
-    pub(super) fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) -> Result<()> {
         match &self.lines {
             // Without a terminal there is nothing to draw around.
             Some(lines) => drop(lines.all.println(text)),
-            None => println!("{text}"),
+            None => say(text)?,
         }
+        Ok(())
     }
 
-    pub(super) fn start_phase(&mut self, name: &str, seconds: u16) {
+    pub(super) fn start_phase(&mut self, name: &str, seconds: u16) -> Result<()> {
         name.clone_into(&mut self.phase);
         self.seconds = seconds;
         match &self.lines {
@@ -64,11 +66,12 @@ impl View {
                 lines.title.enable_steady_tick(Duration::from_millis(200));
                 lines.title.set_message(format!("── {name}: starting"));
             }
-            None => println!("── {name}"),
+            None => say(format_args!("── {name}"))?,
         }
+        Ok(())
     }
 
-    pub(super) fn show(&self, second: u16, rates: &Rates, cap: Cap) {
+    pub(super) fn show(&self, second: u16, rates: &Rates, cap: Cap) -> Result<()> {
         match &self.lines {
             Some(lines) => {
                 lines.title.set_message(format!(
@@ -81,17 +84,18 @@ impl View {
                     row.set_message(text);
                 }
             }
-            None => println!("{second:>4} s  {}", one_line(rates)),
+            None => say(format_args!("{second:>4} s  {}", one_line(rates)))?,
         }
+        Ok(())
     }
 
-    pub(super) fn end_phase(&self, summary: &PhaseSummary) {
+    pub(super) fn end_phase(&self, summary: &PhaseSummary) -> Result<()> {
         if self.lines.is_none() {
             for row in table(&summary.rates, summary.cap(), self.tunnels.min(MOST_LINES)) {
-                println!("  {row}");
+                say(format_args!("  {row}"))?;
             }
         }
-        self.say(&format!("   {}", summary.line()));
+        self.say(&format!("   {}", summary.line()))
     }
 
     pub(super) fn finish(&self) {

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     netns::Namespace,
+    output::complain,
     programs::{Instance, MapSizes},
 };
 
@@ -206,7 +207,7 @@ impl LiveGenerator {
 impl Drop for LiveGenerator {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            eprintln!("the generator failed: {error:#}");
+            complain(format_args!("the generator failed: {error:#}"));
         }
     }
 }
