@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -16,17 +16,35 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(false)));
 
-/// Lets SIGINT, SIGTERM and SIGHUP raise the flag. A second signal ends the process at once; what it leaves
-/// behind is removed when the lab starts next.
+/// The number of the signal that raised the flag, else 0.
+static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(|| Arc::new(AtomicUsize::new(0)));
+
+/// Lets SIGINT, SIGTERM and SIGHUP raise the flag. A second signal ends the process at once; what
+/// it leaves behind is removed when the lab starts next.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
 pub fn install() -> Result<()> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&REQUESTED))?;
+        let code = EXIT_CODE + signal;
+        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&REQUESTED))?;
+        // Before the flag: who sees that one finds this.
+        signal_hook::flag::register_usize(signal, Arc::clone(&SIGNAL), signal.try_into()?)?;
         signal_hook::flag::register(signal, Arc::clone(&REQUESTED))?;
     }
     Ok(())
+}
+
+/// What a shell adds to the number of the signal that ended a program.
+const EXIT_CODE: i32 = 128;
+
+/// The exit code of a program that a signal asked to stop: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
+#[must_use]
+pub fn exit_code() -> Option<u8> {
+    match i32::try_from(SIGNAL.load(Ordering::Relaxed)) {
+        Ok(0) | Err(_) => None,
+        Ok(signal) => u8::try_from(EXIT_CODE + signal).ok(),
+    }
 }
 
 /// Whether the user asked to stop.

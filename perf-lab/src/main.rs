@@ -250,7 +250,7 @@ fn main() -> ExitCode {
         return ExitCode::from(READER_GONE);
     }
     complain(format_args!("hawser-lab: {error:#}"));
-    ExitCode::FAILURE
+    interrupt::exit_code().map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn run(cli: Cli) -> Result<()> {

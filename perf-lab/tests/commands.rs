@@ -7,6 +7,10 @@ use std::{
 };
 
 use hawser_lab::{gateway, netns::unavailable};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 /// Tests that need a network say so when they cannot have it.
 macro_rules! needs_lab {
@@ -64,6 +68,10 @@ impl Demo {
         self.lines = None;
     }
 
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
     fn end(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
@@ -115,6 +123,23 @@ fn a_demonstration_that_nobody_reads_ends_quietly() {
     // As if SIGPIPE had ended it.
     assert_eq!(ended.code(), Some(141), "{ended}");
     assert_eq!(demo.namespaces(), [""; 0]);
+}
+
+#[test]
+fn an_interrupted_demonstration_says_by_which_signal() {
+    needs_lab!();
+    for (signal, code) in [
+        (Signal::SIGINT, 130),
+        (Signal::SIGTERM, 143),
+        (Signal::SIGHUP, 129),
+    ] {
+        let mut demo = Demo::start();
+        demo.signal(signal);
+        let ended = demo.end();
+        assert_eq!(demo.complaints(), "hawser-lab: interrupted\n");
+        assert_eq!(ended.code(), Some(code), "{signal}: {ended}");
+        assert_eq!(demo.namespaces(), [""; 0]);
+    }
 }
 
 #[test]
