@@ -76,7 +76,8 @@ pub enum Event {
     },
     /// For the tunnel's log.
     Log(LogEntry),
-    /// Something did not work. Also in the log.
+    /// Something did not work. Unless a peer that proved nothing caused it, the same is in a
+    /// [`LogEntry`] just before.
     Failure {
         /// Whose, if it is known.
         connection: Option<ConnectionId>,
@@ -219,6 +220,8 @@ pub struct LogEntry {
     pub remote: Option<SocketAddr>,
     /// What happened.
     pub detail: String,
+    /// It is what the [`Event::Failure`] says that comes next.
+    pub failure: bool,
 }
 
 /// The keys of an IKE SA as a line of Wireshark's `ikev2_decryption_table`.

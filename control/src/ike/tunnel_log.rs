@@ -66,7 +66,8 @@ impl TunnelLog {
         Ok(())
     }
 
-    /// Writes a line about a tunnel, or about no tunnel that is known.
+    /// Writes a line about a tunnel, or about no tunnel that is known. What went wrong is in the
+    /// daemon's log anyway, as a warning: it is not said there twice.
     pub(super) fn write(&mut self, connection: &str, tunnel: &str, entry: &LogEntry) {
         let line = Line::of(connection, tunnel, entry, SystemTime::now());
         let Ok(mut text) = serde_json::to_vec(&line) else {
@@ -80,6 +81,7 @@ impl TunnelLog {
                     self.file = None;
                 }
             }
+            None if entry.failure => {}
             None => tracing::info!(
                 tunnel,
                 phase1 = %entry.ike,
@@ -272,6 +274,52 @@ mod tests {
         );
     }
 
+    /// What the daemon's log has of these entries, without a file for the tunnels' log and with
+    /// one, and what the file has.
+    fn logged(entries: &[LogEntry]) -> [String; 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tunnels.log");
+        let said = |log: &mut TunnelLog| {
+            let daemons = tempfile::NamedTempFile::new().unwrap();
+            let subscriber = tracing_subscriber::fmt()
+                .with_writer(daemons.reopen().unwrap())
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                for entry in entries {
+                    log.write("aws-1", "aws-1/a", entry);
+                }
+            });
+            std::fs::read_to_string(daemons.path()).unwrap()
+        };
+        let mut log = TunnelLog::default();
+        let without = said(&mut log);
+        log.open(Some(&path)).unwrap();
+        let with = said(&mut log);
+        [without, with, std::fs::read_to_string(path).unwrap()]
+    }
+
+    #[test]
+    fn a_failure_is_left_to_the_daemons_warning() {
+        let entry = |detail: &str, failure| LogEntry {
+            connection: None,
+            ike: State::Negotiating,
+            child: State::Down,
+            dpd_enabled: true,
+            nat: NatStatus::Unknown,
+            remote: None,
+            detail: detail.into(),
+            failure,
+        };
+        let [without, with, file] =
+            logged(&[entry("it came up", false), entry("it is refused", true)]);
+        assert!(without.contains("it came up"), "{without}");
+        assert!(!without.contains("it is refused"), "{without}");
+        assert_eq!(with, "");
+        let lines: Vec<&str> = file.lines().collect();
+        assert_eq!(lines.len(), 2, "{file}");
+        assert!(lines[1].contains("it is refused"), "{file}");
+    }
+
     #[test]
     fn a_line_has_the_keys_of_aws() {
         let entry = LogEntry {
@@ -282,6 +330,7 @@ mod tests {
             nat: NatStatus::Local,
             remote: Some("198.51.100.1:4500".parse().unwrap()),
             detail: "child SA rekeyed".into(),
+            failure: false,
         };
         let line = Line::of(
             "aws-1",

@@ -37,6 +37,10 @@ impl Endpoint {
 
     /// A line for the tunnel's log; its states are filled in when the call is over.
     pub(crate) fn log(&mut self, connection: ConnectionId, detail: String) {
+        self.log_entry(connection, detail, false);
+    }
+
+    fn log_entry(&mut self, connection: ConnectionId, detail: String, failure: bool) {
         self.touched.insert(connection);
         self.emit(Event::Log(LogEntry {
             connection: Some(connection),
@@ -46,6 +50,7 @@ impl Endpoint {
             nat: NatStatus::Unknown,
             remote: None,
             detail,
+            failure,
         }));
     }
 
@@ -56,7 +61,7 @@ impl Endpoint {
             c.last_failure = Some(failure.clone());
             c.counters.failures += 1;
         }
-        self.log(connection, failure.sentence.clone());
+        self.log_entry(connection, failure.sentence.clone(), true);
         self.emit(Event::Failure {
             connection: Some(connection),
             failure,

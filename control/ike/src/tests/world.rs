@@ -431,7 +431,12 @@ impl Node {
 
     /// Does what the events say, as strictly as a data plane would.
     fn apply(&mut self) {
+        // A sentence of the log that a failure must follow.
+        let mut announced = None;
         while let Some(event) = self.endpoint.poll_event() {
+            if announced.is_some() {
+                assert!(matches!(event, Event::Failure { .. }), "{announced:?}");
+            }
             match event {
                 Event::InboundAdd(sa) => {
                     assert!(self.paths.contains_key(&sa.connection), "the path is first");
@@ -464,8 +469,17 @@ impl Node {
                     let before = self.states.insert(connection, (ike, child));
                     assert_ne!(before, Some((ike, child)), "a change");
                 }
-                Event::Log(entry) => self.log.push(entry.detail),
-                Event::Failure { failure, .. } => self.failures.push(failure.sentence),
+                Event::Log(entry) => {
+                    announced = entry.failure.then(|| entry.detail.clone());
+                    self.log.push(entry.detail);
+                }
+                Event::Failure { failure, .. } => {
+                    match announced.take() {
+                        Some(sentence) => assert_eq!(sentence, failure.sentence),
+                        None => assert_ne!(self.log.last(), Some(&failure.sentence)),
+                    }
+                    self.failures.push(failure.sentence);
+                }
                 Event::KeyLog(line) => self.key_log.push(line.line().to_owned()),
             }
         }

@@ -78,6 +78,11 @@ impl Refusal {
                 .any(|l| l.contains("WARN") && l.contains(said) && l.contains("lab/t0")),
             "the log does not say: {said}\n{log}"
         );
+        let mut lines = log.lines().filter(|l| l.contains(said));
+        ensure!(
+            lines.all(|l| l.contains("WARN")),
+            "the log says twice: {said}\n{log}"
+        );
         let theirs = lab.swan.whole_log();
         let notified = interrupt::wait_for(PATIENCE, || {
             let log = lab.swan.whole_log();
