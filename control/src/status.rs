@@ -200,8 +200,9 @@ pub struct TunnelStatus {
     pub id: u32,
     /// Our outside address.
     pub local: IpAddr,
-    /// The peer's.
-    pub remote: IpAddr,
+    /// The peer's. Of one that may call from anywhere, where it called from, or `any` while it has
+    /// not.
+    pub remote: String,
     /// `up`, `down` (no data plane) or what hinders it, in a word or two.
     pub state: String,
     /// What hinders it and what to do about it.

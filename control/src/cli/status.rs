@@ -206,7 +206,7 @@ fn tunnels(status: &Status, all: bool) -> String {
             vec![
                 t.name.clone(),
                 t.state.clone(),
-                t.remote.to_string(),
+                t.remote.clone(),
                 t.inside_mtu.to_string(),
                 t.owner.map_or("-".into(), |o| o.to_string()),
                 si(traffic.out_bits_per_second),

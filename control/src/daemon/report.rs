@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -190,6 +191,20 @@ impl Daemon {
         status
     }
 
+    /// Where a tunnel's peer is, for one that may call from anywhere as far as that is known.
+    fn remote(&self, id: TunnelId, tunnel: &config::Tunnel, ike: Option<&IkeStatus>) -> String {
+        if !tunnel.any_remote() {
+            return tunnel.remote.value.to_string();
+        }
+        let of_exchange = ike.and_then(|ike| ike.remote.as_ref()?.parse::<SocketAddr>().ok());
+        // The SAs of the control before this one go where that one found the peer.
+        let of_kept = || self.peers.get(&id).filter(|_| self.kept.sends(id));
+        of_exchange
+            .map(|remote| remote.ip())
+            .or_else(|| Some(of_kept()?.remote))
+            .map_or_else(|| "any".into(), |remote| remote.to_string())
+    }
+
     fn tunnel_status(
         &self,
         tunnel: &config::Tunnel,
@@ -230,7 +245,7 @@ impl Daemon {
             connection: tunnel.connection.clone(),
             id: id.0,
             local: tunnel.local.value,
-            remote: tunnel.remote.value,
+            remote: self.remote(id, tunnel, exchanges.get(&id)),
             state: state.into(),
             reason,
             interface: port.map(|p| p.name.clone()),

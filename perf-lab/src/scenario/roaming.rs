@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::{Findings, Lab, pair_of};
 use crate::{
     config::{IkeSpec, KeySource, PairSpec, TunnelSpec},
+    gateway::Status,
     interrupt,
     topology::{
         Family, OUTSIDE_INTERFACE, SITE_INTERFACE, Side, TopologyConfig, mac_text, outside_address,
@@ -145,7 +146,7 @@ pub(super) fn mobike(findings: &mut Findings) -> Result<()> {
 }
 
 /// How often each tunnel's IKE SA was made.
-fn established(status: &crate::gateway::Status) -> Vec<Option<u64>> {
+fn established(status: &Status) -> Vec<Option<u64>> {
     let tunnels = status.0["tunnels"].as_array();
     let tunnels = tunnels.map_or(&[][..], Vec::as_slice);
     tunnels
@@ -155,7 +156,7 @@ fn established(status: &crate::gateway::Status) -> Vec<Option<u64>> {
 }
 
 /// Where each tunnel's peer is.
-fn peers(status: &crate::gateway::Status) -> Vec<Option<IpAddr>> {
+fn peers(status: &Status) -> Vec<Option<IpAddr>> {
     let tunnels = status.0["tunnels"].as_array();
     let tunnels = tunnels.map_or(&[][..], Vec::as_slice);
     let address = |text: &str| Some(text.parse::<SocketAddr>().ok()?.ip());
@@ -166,12 +167,12 @@ fn peers(status: &crate::gateway::Status) -> Vec<Option<IpAddr>> {
 }
 
 pub(super) fn any(findings: &mut Findings) -> Result<()> {
-    let lab = lab(IkeSpec {
+    let mut lab = lab(IkeSpec {
         any: true,
         ..IkeSpec::default()
     })?;
     lab.must_work().with_context(|| lab.logs())?;
-    let status = lab.gateway(Side::B).status()?;
+    let mut status = lab.gateway(Side::B).status()?;
     for tunnel in status.tunnels() {
         ensure!(
             tunnel.sent > 0 && tunnel.received > 0,
@@ -185,6 +186,22 @@ pub(super) fn any(findings: &mut Findings) -> Result<()> {
         .collect();
     let found = peers(&status);
     ensure!(found == expected, "{found:?} instead of {expected:?}");
+    let remotes = |status: &Status| -> Vec<String> {
+        let tunnels = status.0["tunnels"].as_array().into_iter().flatten();
+        tunnels
+            .map(|t| t["remote"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let known: Vec<String> = expected.iter().flatten().map(ToString::to_string).collect();
+    let shown = remotes(&status);
+    ensure!(shown == known, "{shown:?} instead of {known:?}");
+    // Once the peers have said good-bye, others may call.
+    ensure!(lab.pair.a.process().stop(), "gateway A did not end");
+    let left = interrupt::wait_for(Duration::from_secs(5), || {
+        status = lab.gateway(Side::B).status()?;
+        Ok(remotes(&status).iter().all(|remote| remote == "any"))
+    })?;
+    ensure!(left, "{:?} after their end", remotes(&status));
     findings.add(format!(
         "{TUNNELS} initiators with addresses that the responder did not know, told apart by their \
          names: traffic through each"
