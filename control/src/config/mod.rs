@@ -14,6 +14,7 @@ mod reader;
 mod secrets;
 mod units;
 mod validate;
+mod words;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, Source};
 pub use model::{
@@ -21,6 +22,7 @@ pub use model::{
     Route, StaticNeighbour, Tunnel, Via, Vlan,
 };
 pub use parse::{load, parse, run_dir_of};
-pub use reader::{At, did_you_mean};
+pub use reader::At;
 pub use units::{Bandwidth, Mac, SpiText};
 pub use validate::{HostView, against_host};
+pub use words::did_you_mean;

@@ -12,7 +12,8 @@ use super::{
     diagnostic::Diagnostics,
     ike::Startup,
     model::{Config, MAIN_TABLE, Tunnel, Via},
-    reader::{Context, did_you_mean, listed},
+    reader::Context,
+    words::{did_you_mean, listed},
 };
 
 /// Inside networks that AWS keeps for itself.

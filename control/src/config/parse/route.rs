@@ -10,8 +10,9 @@ use ipnet::IpNet;
 
 use crate::config::{
     model::{MAIN_TABLE, Route, Tunnel, Via},
-    reader::{At, Context, Table, did_you_mean},
+    reader::{At, Context, Table},
     units::Destination,
+    words::did_you_mean,
 };
 
 /// What a route's `via` can name.

@@ -15,8 +15,9 @@ use super::ike::{For, IkeDefaults, IkeFiles};
 use crate::config::{
     keys::KeyFiles,
     model::{Keys, MAIN_TABLE, ManualSas, Tunnel},
-    reader::{At, Context, Table, listed},
+    reader::{At, Context, Table},
     units::Bandwidth,
+    words::listed,
 };
 
 /// Port of UDP encapsulation (RFC 3948, section 2.1).
