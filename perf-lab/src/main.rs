@@ -302,14 +302,26 @@ fn run_scenarios(names: &[String]) -> Result<()> {
             Err(error) => {
                 interrupt::check()?;
                 say(format_args!("FAIL  {}\n    {error:#}\n", scenario.name))?;
-                failed.push(scenario.name);
+                failed.push(format!(
+                    "{}: {}",
+                    scenario.name,
+                    beginning(&format!("{error:#}"))
+                ));
             }
         }
     }
     if failed.is_empty() {
         return Ok(());
     }
-    bail!("{} failed: {}", failed.len(), failed.join(", "))
+    // Again, because between here and there may be hundreds of lines.
+    bail!("{} failed\n{}", failed.len(), failed.join("\n"))
+}
+
+/// What went wrong, without the logs that follow it.
+fn beginning(error: &str) -> String {
+    const LINES: usize = 3;
+    let lines: Vec<&str> = error.lines().take(LINES).map(str::trim).collect();
+    lines.join(" ")
 }
 
 fn default_pair(tunnels: u16, suite: Suite, keys: KeysBy) -> PairSpec {
@@ -394,6 +406,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_failure_is_told_without_its_logs() {
+        let error =
+            "scenario x:     20 of 30 came back\n: too few\n-- our log:\nINFO up\nINFO down\n";
+        assert_eq!(
+            beginning(error),
+            "scenario x:     20 of 30 came back : too few -- our log:"
+        );
+        assert_eq!(beginning("gone"), "gone");
     }
 
     #[test]
