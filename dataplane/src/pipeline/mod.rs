@@ -1,8 +1,8 @@
 //! The packet path of one worker, as a function: frames in, frames out, counters.
 //!
 //! A batch goes through a row of phases: parse (here), look up and choose a tunnel (`forward`),
-//! ESP headers and one crypto batch (`outbound`); or SPI and replay pre-check, one crypto batch,
-//! replay commit and inner checks (`inbound`), and then forward again. What does not fit a
+//! ESP headers and one crypto batch (`outbound`); or SPI and replay pre-check (`arrive`), one crypto
+//! batch, replay commit and inner checks (`inbound`), and then forward again. What does not fit a
 //! tunnel or an MTU is the business of `exceptions`.
 //!
 //! Each phase runs over the whole batch before the next begins: the cache misses of one phase
