@@ -498,11 +498,11 @@ impl Lane {
     /// Adds a frame; the same `spread` always takes the same queue.
     #[inline(always)]
     pub(super) fn push(&mut self, spread: u32, frame: Frame) {
-        let n = self.queues.len();
-        let queue = if n > 1 { spread as usize % n } else { 0 };
-        // A port without a queue of ours cannot be: the set-up gives every worker one.
-        if let Some(queue) = self.queues.get_mut(queue) {
-            queue.push(frame);
+        match &mut self.queues[..] {
+            // Cannot be: the set-up gives every worker one.
+            [] => {}
+            [only] => only.push(frame),
+            queues => queues[spread as usize % queues.len()].push(frame),
         }
     }
 }

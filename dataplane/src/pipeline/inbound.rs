@@ -113,9 +113,6 @@ impl Path {
         if let Some(reason) = refused {
             return self.discard(frame, Some(tunnel), reason);
         }
-        if let Some(counters) = self.counters.tunnels.get_mut(tunnel.index()) {
-            counters.last_received = self.now;
-        }
         if !self.moved.is_empty() {
             self.report_moved(tunnel, at, out);
         }
@@ -155,7 +152,10 @@ impl Path {
         let trailer = payload.map_or(Err(TrailerError::PadLength), esp_trailer::parse);
         let trailer = match trailer {
             Ok(trailer) => trailer,
-            Err(error) => return self.discard(frame, Some(tunnel), trailer_reason(error)),
+            Err(error) => {
+                self.hear(tunnel);
+                return self.discard(frame, Some(tunnel), trailer_reason(error));
+            }
         };
         let inner = &frame.bytes()[start..start + trailer.payload_len];
         match parse_plain_ip(inner) {
@@ -175,6 +175,7 @@ impl Path {
                 self.route(tables, frame, &ip, way, out);
             }
             _ => {
+                self.hear(tunnel);
                 frame.narrow(start, trailer.payload_len);
                 let opened = Opened {
                     frame,
@@ -232,10 +233,18 @@ impl Path {
         self.route(tables, frame, &ip, way, out);
     }
 
+    /// Something authentic came, of use or not: the peer lives.
+    fn hear(&mut self, tunnel: TunnelId) {
+        if let Some(counters) = self.counters.tunnels.get_mut(tunnel.index()) {
+            counters.last_received = self.now;
+        }
+    }
+
     /// An inner packet of `len` bytes came out of the tunnel.
     #[inline(always)]
     fn count_received(&mut self, tunnel: TunnelId, len: u32) {
         if let Some(counters) = self.counters.tunnels.get_mut(tunnel.index()) {
+            counters.last_received = self.now;
             counters.received += 1;
             counters.received_bytes += u64::from(len);
         }
