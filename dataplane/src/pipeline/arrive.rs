@@ -8,7 +8,7 @@ use hawser_aead::BATCH;
 use hawser_api::{DropReason, Encapsulation, Event, Spi};
 use hawser_net::{
     Fragment, IpHeader, Packet, parse,
-    parse::{PlainEsp, find_esp, plain_esp},
+    parse::{Esp, PlainEsp, find_esp, plain_esp},
 };
 use hawser_xsk::Frame;
 
@@ -19,23 +19,8 @@ use super::{
 };
 use crate::tables::{Tables, Tunnel};
 
-/// SPI and sequence number, in bytes.
-pub(super) const ESP_HEADER: usize = 8;
-
 /// Bytes of pad length and next header: the least that can be encrypted.
 const TRAILER: usize = 2;
-
-/// An ESP packet whose SA is known.
-struct Found {
-    /// The SA's.
-    slot: u32,
-    /// Low half of the sequence number.
-    sequence: u32,
-    /// Of the SPI in the frame.
-    offset: usize,
-    len: usize,
-    tos: u8,
-}
 
 impl Path {
     /// Frames of a port that faces the peers only.
@@ -70,7 +55,7 @@ impl Path {
     ) {
         for frame in frames {
             match plain_esp(frame.bytes()) {
-                Some(esp) => self.arrive_plain(tables, frame, &esp, out),
+                Some(plain) => self.arrive_plain(tables, frame, &plain, out),
                 None => self.arrive_odd(tables, frame, out),
             }
         }
@@ -78,14 +63,8 @@ impl Path {
 
     /// A usual ESP packet. What it shows to be unusual is looked at again, from the start.
     #[inline(always)]
-    pub(super) fn arrive_plain(
-        &mut self,
-        tables: &Tables,
-        frame: Frame,
-        esp: &PlainEsp,
-        out: &mut Output,
-    ) {
-        let Some(entry) = tables.spis.get(Spi(esp.spi)) else {
+    fn arrive_plain(&mut self, tables: &Tables, frame: Frame, plain: &PlainEsp, out: &mut Output) {
+        let Some(entry) = tables.spis.get(Spi(plain.esp.spi)) else {
             return self.arrive_odd(tables, frame, out);
         };
         if entry.owner != self.id {
@@ -93,15 +72,9 @@ impl Path {
             return out.workers[entry.owner.index()].push(frame);
         }
         match self.inbound.get(entry.slot as usize) {
-            Some(Some(state)) if state.is_from_peer(esp) => {
-                let found = Found {
-                    slot: entry.slot,
-                    sequence: esp.sequence,
-                    offset: esp.offset,
-                    len: esp.len,
-                    tos: esp.tos,
-                };
-                self.accept(tables, frame, &found, None, out);
+            Some(Some(state)) if state.is_from_peer(plain) => {
+                let (slot, esp, tos) = (entry.slot, &plain.esp, plain.tos);
+                self.accept(tables, frame, (slot, esp, tos), None, out);
             }
             _ => self.arrive_odd(tables, frame, out),
         }
@@ -109,7 +82,7 @@ impl Path {
 
     /// Any frame of a port that faces the peers only.
     #[inline(never)]
-    pub(super) fn arrive_odd(&mut self, tables: &Tables, frame: Frame, out: &mut Output) {
+    fn arrive_odd(&mut self, tables: &Tables, frame: Frame, out: &mut Output) {
         match parse(frame.bytes()) {
             Ok(packet) => self.arrive(tables, frame, &packet, out),
             Err(error) => self.discard(frame, None, reason(error)),
@@ -131,11 +104,7 @@ impl Path {
             };
             return self.discard(frame, None, reason);
         };
-        let bytes = &frame.bytes()[esp.offset..esp.offset + esp.len];
-        let Some(&[s0, s1, s2, s3, q0, q1, q2, q3]) = bytes.first_chunk::<ESP_HEADER>() else {
-            return self.discard(frame, None, DropReason::EspMalformed);
-        };
-        let spi = Spi(u32::from_be_bytes([s0, s1, s2, s3]));
+        let spi = Spi(esp.spi);
         let Some(entry) = tables.spis.get(spi) else {
             self.report_spi(spi, packet.ip.src_addr(), out);
             return self.discard(frame, None, DropReason::UnknownSpi);
@@ -153,14 +122,7 @@ impl Path {
             Ok(Source::Moved) => Some((packet.ip.src_addr(), source_port(&packet.ip))),
             Err(reason) => return self.discard(frame, Some(tunnel.id), reason),
         };
-        let found = Found {
-            slot: entry.slot,
-            sequence: u32::from_be_bytes([q0, q1, q2, q3]),
-            offset: esp.offset,
-            len: esp.len,
-            tos: packet.ip.tos,
-        };
-        self.accept(tables, frame, &found, moved, out);
+        self.accept(tables, frame, (entry.slot, &esp, packet.ip.tos), moved, out);
     }
 
     /// Adds a packet to the decryption batch, if its length and sequence number may be right.
@@ -170,25 +132,25 @@ impl Path {
         &mut self,
         tables: &Tables,
         mut frame: Frame,
-        found: &Found,
+        (slot, esp, tos): (u32, &Esp, u8),
         moved: Option<(IpAddr, u16)>,
         out: &mut Output,
     ) {
-        let state = self.inbound.get(found.slot as usize);
+        let state = self.inbound.get(slot as usize);
         let Some(state) = state.and_then(Option::as_ref) else {
             return self.discard(frame, None, DropReason::UnknownSpi);
         };
-        let sequence = state.window.infer(found.sequence);
-        let ciphertext = state.shape.ciphertext(found.len);
+        let sequence = state.window.infer(esp.sequence);
+        let ciphertext = state.shape.ciphertext(esp.len);
         let refused = match state.window.check(sequence) {
             _ if ciphertext.is_none_or(|len| len < TRAILER) => Some(DropReason::EspMalformed),
             Ok(()) => None,
             Err(error) => Some(replay_reason(error)),
         };
         if let Some(reason) = refused {
-            return self.refuse_esp(tables, frame, found.slot, reason);
+            return self.refuse_esp(tables, frame, slot, reason);
         }
-        frame.narrow(found.offset, found.len);
+        frame.narrow(esp.offset, esp.len);
         if self.arrived.len() == BATCH {
             self.open(tables, out);
         }
@@ -196,12 +158,12 @@ impl Path {
             let at = self.arrived.len();
             self.moved.push(Moved { at, address, port });
         }
-        self.inbound_groups.add(found.slot);
+        self.inbound_groups.add(slot);
         self.arrived.push(Arrived {
             frame,
             sequence,
-            slot: found.slot,
-            tos: found.tos,
+            slot,
+            tos,
             verdict: Arrived::UNJUDGED,
         });
     }

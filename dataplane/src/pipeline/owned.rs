@@ -8,11 +8,11 @@ use hawser_aead::Shape;
 use hawser_api::{Encapsulation, TableId, TunnelId};
 use hawser_net::{
     Family,
-    parse::{PlainEsp, outer_addresses},
+    parse::{ESP_HEADER, PlainEsp, outer_addresses},
     replay::ReplayWindow,
 };
 
-use super::{Path, arrive::ESP_HEADER};
+use super::Path;
 use crate::{
     sa::InboundSa,
     tables::{Tables, Tunnel},
@@ -92,8 +92,9 @@ impl InboundState {
 
     /// Whether the packet comes from where the peer was, without doubt.
     #[inline(always)]
-    pub(super) fn is_from_peer(&self, esp: &PlainEsp) -> bool {
-        Some(esp.addresses) == self.addresses && (esp.udp.is_none() || esp.udp == self.udp_port)
+    pub(super) fn is_from_peer(&self, plain: &PlainEsp) -> bool {
+        Some(plain.addresses) == self.addresses
+            && (plain.port.is_none() || plain.port == self.udp_port)
     }
 }
 

@@ -89,25 +89,17 @@ impl Lpm4 {
 
     /// From an entry of the flat table to the value.
     #[inline]
-    fn descend(&self, mut entry: u32, addr: u32) -> u32 {
-        let mut depth = DIRECT_BITS;
-        while entry & LEAF == 0 {
-            let node = &self.trie.nodes[entry as usize];
-            entry = node.entry(addr.bits(depth, STRIDE), &self.trie.leaves);
-            depth += STRIDE;
-        }
-        entry & !LEAF
+    fn descend(&self, entry: u32, addr: u32) -> u32 {
+        let Trie { nodes, leaves, .. } = &self.trie;
+        walk(entry, addr, |node, slot| nodes[node].entry(slot, leaves))
     }
 
     /// As [`Lpm4::descend`], where the nodes are spread out.
     #[inline]
-    fn descend_spread(&self, mut entry: u32, addr: u32) -> u32 {
-        let mut depth = DIRECT_BITS;
-        while entry & LEAF == 0 {
-            entry = self.spread[entry as usize * FAN + addr.bits(depth, STRIDE) as usize];
-            depth += STRIDE;
-        }
-        entry & !LEAF
+    fn descend_spread(&self, entry: u32, addr: u32) -> u32 {
+        walk(entry, addr, |node, slot| {
+            self.spread[node * FAN + slot as usize]
+        })
     }
 
     /// Looks up many addresses at once; `values[i]` becomes the value for `addrs[i]`, or
@@ -153,4 +145,15 @@ impl Lpm4 {
     pub fn memory(&self) -> usize {
         self.trie.memory() + size_of_val(self.spread.as_slice())
     }
+}
+
+/// From an entry of the flat table to the value; `next` gives the entry of a node's slot.
+#[inline]
+fn walk(mut entry: u32, addr: u32, next: impl Fn(usize, u32) -> u32) -> u32 {
+    let mut depth = DIRECT_BITS;
+    while entry & LEAF == 0 {
+        entry = next(entry as usize, addr.bits(depth, STRIDE));
+        depth += STRIDE;
+    }
+    entry & !LEAF
 }

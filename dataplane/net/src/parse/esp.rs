@@ -6,55 +6,11 @@ use crate::encap::{UdpEncapsulated, udp_encapsulated};
 use crate::protocol;
 
 /// SPI and sequence number, in bytes; as much as a UDP header.
-const ESP_HEADER: usize = 8;
+pub const ESP_HEADER: usize = 8;
 
-/// Where an ESP packet is in its frame.
+/// An ESP packet in its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Located {
-    /// Of the SPI, in bytes from the frame's first.
-    pub offset: usize,
-    /// In bytes, from the SPI to the end.
-    pub len: usize,
-    /// In UDP.
-    pub udp: bool,
-}
-
-/// Finds ESP in a parsed frame. `None` when there is none: a fragment, or UDP that is not ESP.
-#[must_use]
-#[inline]
-pub fn find_esp(frame: &[u8], packet: &Packet) -> Option<Located> {
-    if packet.ip.fragment != Fragment::Whole {
-        return None;
-    }
-    let l3 = usize::from(packet.l3_offset);
-    let start = l3 + usize::from(packet.ip.l4_offset);
-    let end = l3 + packet.ip.total_len as usize;
-    match packet.ip.protocol {
-        protocol::ESP => Some(Located {
-            offset: start,
-            len: end - start,
-            udp: false,
-        }),
-        protocol::UDP => match udp_encapsulated(&frame[start..end]) {
-            UdpEncapsulated::Esp { offset, len } => Some(Located {
-                offset: start + offset,
-                len,
-                udp: true,
-            }),
-            UdpEncapsulated::Ike | UdpEncapsulated::KeepAlive | UdpEncapsulated::Malformed => None,
-        },
-        _ => None,
-    }
-}
-
-/// An ESP packet in an untagged frame with a plain IPv4 header: what nearly all that comes from a
-/// peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlainEsp {
-    /// The outer addresses, as [`outer_addresses`] gives them.
-    pub addresses: u64,
-    /// The UDP source port, if in UDP.
-    pub udp: Option<u16>,
+pub struct Esp {
     /// The SPI.
     pub spi: u32,
     /// Low half of the sequence number.
@@ -63,6 +19,61 @@ pub struct PlainEsp {
     pub offset: usize,
     /// In bytes, from the SPI to the end.
     pub len: usize,
+    /// In UDP.
+    pub udp: bool,
+}
+
+impl Esp {
+    /// ESP in the `payload` of an IP packet, which begins at `start` of the frame.
+    #[inline(always)]
+    fn within(payload: &[u8], start: usize, protocol: u8) -> Option<Self> {
+        let (offset, len, udp) = match protocol {
+            protocol::ESP => (0, payload.len(), false),
+            protocol::UDP => match udp_encapsulated(payload) {
+                UdpEncapsulated::Esp { offset, len } => (offset, len, true),
+                UdpEncapsulated::Ike | UdpEncapsulated::KeepAlive | UdpEncapsulated::Malformed => {
+                    return None;
+                }
+            },
+            _ => return None,
+        };
+        let esp = payload.get(offset..offset + len)?;
+        let (spi, rest) = esp.split_first_chunk::<4>()?;
+        let sequence = rest.first_chunk::<4>()?;
+        Some(Self {
+            spi: u32::from_be_bytes(*spi),
+            sequence: u32::from_be_bytes(*sequence),
+            offset: start + offset,
+            len,
+            udp,
+        })
+    }
+}
+
+/// Finds ESP in a parsed frame. `None` when there is none: a fragment, UDP that is not ESP, or
+/// fewer bytes than its header has.
+#[must_use]
+#[inline]
+pub fn find_esp(frame: &[u8], packet: &Packet) -> Option<Esp> {
+    if packet.ip.fragment != Fragment::Whole {
+        return None;
+    }
+    let l3 = usize::from(packet.l3_offset);
+    let start = l3 + usize::from(packet.ip.l4_offset);
+    let end = l3 + packet.ip.total_len as usize;
+    Esp::within(&frame[start..end], start, packet.ip.protocol)
+}
+
+/// An ESP packet in an untagged frame with a plain IPv4 header: what nearly all that comes from a
+/// peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainEsp {
+    /// The ESP packet.
+    pub esp: Esp,
+    /// The outer addresses, as [`outer_addresses`] gives them.
+    pub addresses: u64,
+    /// The source port, if it is in UDP.
+    pub port: Option<u16>,
     /// The outer TOS byte.
     pub tos: u8,
 }
@@ -91,28 +102,13 @@ pub fn plain_esp(frame: &[u8]) -> Option<PlainEsp> {
         return None;
     }
     let payload = bytes.get(IPV4_MIN..total_len)?;
-    let start = ETHERNET_LEN + IPV4_MIN;
-    let (offset, esp, udp) = match header[9] {
-        protocol::ESP => (start, payload, None),
-        protocol::UDP => match udp_encapsulated(payload) {
-            UdpEncapsulated::Esp { offset, len } => {
-                let port = u16::from_be_bytes([payload[0], payload[1]]);
-                (start + offset, &payload[offset..offset + len], Some(port))
-            }
-            _ => return None,
-        },
-        _ => return None,
-    };
-    let (spi, rest) = esp.split_first_chunk::<4>()?;
-    let sequence = rest.first_chunk::<4>()?;
+    let esp = Esp::within(payload, ETHERNET_LEN + IPV4_MIN, header[9])?;
     let addresses: &[u8; 8] = header[12..].first_chunk()?;
+    let port = u16::from_be_bytes([header[20], header[21]]);
     Some(PlainEsp {
+        esp,
         addresses: u64::from_ne_bytes(*addresses),
-        udp,
-        spi: u32::from_be_bytes(*spi),
-        sequence: u32::from_be_bytes(*sequence),
-        offset,
-        len: esp.len(),
+        port: esp.udp.then_some(port),
         tos: header[1],
     })
 }
@@ -143,17 +139,20 @@ mod tests {
     fn plain_and_in_udp() {
         let data = [1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9];
         let addresses = outer_addresses([192, 0, 2, 1], [198, 51, 100, 2]);
-        for (udp, offset) in [(None, 34), (Some(40000), 42)] {
+        for (port, offset) in [(None, 34), (Some(40000), 42)] {
             let expected = PlainEsp {
+                esp: Esp {
+                    spi: 0x0102_0304,
+                    sequence: 0x0506_0708,
+                    offset,
+                    len: 12,
+                    udp: port.is_some(),
+                },
                 addresses,
-                udp,
-                spi: 0x0102_0304,
-                sequence: 0x0506_0708,
-                offset,
-                len: 12,
+                port,
                 tos: 0,
             };
-            assert_eq!(plain_esp(&esp(udp.is_some(), &data)), Some(expected));
+            assert_eq!(plain_esp(&esp(port.is_some(), &data)), Some(expected));
         }
     }
 
@@ -202,14 +201,14 @@ mod tests {
             let plain = plain_esp(&bytes);
             prop_assert_eq!(plain.is_some(), usual.is_some());
             if let (Some(plain), Some((packet, at))) = (plain, usual) {
-                prop_assert_eq!((plain.offset, plain.len), (at.offset, at.len));
-                prop_assert_eq!(plain.udp, at.udp.then(|| packet.ip.ports().unwrap().0));
+                prop_assert_eq!(plain.esp, at);
+                prop_assert_eq!(plain.port, at.udp.then(|| packet.ip.ports().unwrap().0));
                 prop_assert_eq!(plain.tos, packet.ip.tos);
                 let (src, dst) = (packet.ip.src4().to_be_bytes(), packet.ip.dst4().to_be_bytes());
                 prop_assert_eq!(plain.addresses, outer_addresses(src, dst));
                 let header = &bytes[at.offset..];
-                prop_assert_eq!(&plain.spi.to_be_bytes()[..], &header[..4]);
-                prop_assert_eq!(&plain.sequence.to_be_bytes()[..], &header[4..8]);
+                prop_assert_eq!(&plain.esp.spi.to_be_bytes()[..], &header[..4]);
+                prop_assert_eq!(&plain.esp.sequence.to_be_bytes()[..], &header[4..8]);
             }
         }
     }
