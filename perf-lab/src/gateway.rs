@@ -14,13 +14,19 @@ pub use status::{Status, TunnelCounters};
 use crate::{
     config::{self, Directory, KeySource, PairSpec, TunnelKeys},
     interrupt,
-    netns::{Namespace, Process, unique_prefix},
+    netns::{self, Namespace, Process, unique_prefix},
     shell,
     topology::{Side, Topology},
 };
 
 /// How long a gateway may take until its tables are committed.
 const START: Duration = Duration::from_secs(90);
+
+/// Why gateways cannot run here, or nothing if they can: the network they need, or their programs.
+#[must_use]
+pub fn unavailable() -> Option<String> {
+    netns::unavailable().or_else(|| programs().err().map(|reason| format!("{reason:#}")))
+}
 
 /// The folder with `hawser` and `hawser-dataplane`: `HAWSER_BIN_DIR`, or where this program is.
 ///

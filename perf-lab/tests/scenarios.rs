@@ -2,18 +2,14 @@
 
 use std::sync::Mutex;
 
-use hawser_lab::{gateway, netns::unavailable, scenario::Scenario};
+use hawser_lab::{gateway, scenario::Scenario};
 
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Runs a scenario, or says why it cannot.
 fn run(name: &str) {
-    if let Some(reason) = unavailable() {
+    if let Some(reason) = gateway::unavailable() {
         println!("skipped: {reason}");
-        return;
-    }
-    if let Err(reason) = gateway::programs() {
-        println!("skipped: {reason:#}");
         return;
     }
     // A scenario that failed says nothing about the next.
