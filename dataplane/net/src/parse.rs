@@ -21,7 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 
 use any::{parse_any, parse_any_ip};
-pub use esp::{ESP_HEADER, Esp, PlainEsp, find_esp, outer_addresses, plain_esp};
+pub use esp::{Esp, PlainEsp, find_esp, outer_addresses, plain_esp};
 use plain::{plain4, plain6};
 
 /// Length of an Ethernet header without tags.

@@ -7,7 +7,9 @@ use arrayvec::ArrayVec;
 use hawser_aead::BATCH;
 use hawser_api::{DropReason, Encapsulation, Event, Spi};
 use hawser_net::{
-    Fragment, IpHeader, Packet, parse,
+    Fragment, IpHeader, Packet,
+    mtu::ESP_TRAILER,
+    parse,
     parse::{Esp, PlainEsp, find_esp, plain_esp},
 };
 use hawser_xsk::Frame;
@@ -18,9 +20,6 @@ use super::{
     reason, replay_reason,
 };
 use crate::tables::{Tables, Tunnel};
-
-/// Bytes of pad length and next header: the least that can be encrypted.
-const TRAILER: usize = 2;
 
 impl Path {
     /// Frames of a port that faces the peers only.
@@ -143,7 +142,7 @@ impl Path {
         let sequence = state.window.infer(esp.sequence);
         let ciphertext = state.shape.ciphertext(esp.len);
         let refused = match state.window.check(sequence) {
-            _ if ciphertext.is_none_or(|len| len < TRAILER) => Some(DropReason::EspMalformed),
+            _ if ciphertext.is_none_or(|len| len < ESP_TRAILER) => Some(DropReason::EspMalformed),
             Ok(()) => None,
             Err(error) => Some(replay_reason(error)),
         };

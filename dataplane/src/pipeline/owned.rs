@@ -8,7 +8,8 @@ use hawser_aead::Shape;
 use hawser_api::{Encapsulation, TableId, TunnelId};
 use hawser_net::{
     Family,
-    parse::{ESP_HEADER, PlainEsp, outer_addresses},
+    mtu::ESP_HEADER,
+    parse::{PlainEsp, outer_addresses},
     replay::ReplayWindow,
 };
 

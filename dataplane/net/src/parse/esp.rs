@@ -3,10 +3,8 @@
 use super::plain::sums_up;
 use super::{ETHERNET_LEN, Fragment, IPV4_MIN, Packet};
 use crate::encap::{UdpEncapsulated, udp_encapsulated};
+use crate::mtu::ESP_HEADER;
 use crate::protocol;
-
-/// SPI and sequence number, in bytes; as much as a UDP header.
-pub const ESP_HEADER: usize = 8;
 
 /// An ESP packet in its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
